@@ -1,0 +1,1 @@
+"""The Claude side: whoever answers a turn, behind one small interface (`interface`)."""

@@ -1,0 +1,149 @@
+"""What the engine may ask of whoever answers a turn, and what it gets back.
+
+Two upstreams stand behind it: `claude_code` (the CLI) and, later, `messages_api`. The engine knows only this
+file. An upstream converts the provider's shapes into the events of `dragoman_protocol.stream`, once, here;
+it never waits for a consumer: events are handed to a sink that returns at once.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from dragoman_protocol.content import Prompt
+from dragoman_protocol.session import Usage
+from dragoman_protocol.stream import Event
+
+EventSink = Callable[[Event], None]
+"""Takes each event, in order, without blocking. It numbers and publishes them; upstream does not."""
+
+FailureCategory = Literal["throttle", "quota", "overload", "auth", "caller", "crash", "protocol", "missing"]
+"""The four classes of `limits` (throttle, quota, overload, auth), and: `caller` (400, 404, 413, 422: the request
+itself is wrong), `crash` (the process ended), `protocol` (it said what cannot be understood, or opened another
+session than was asked for), `missing` (no executable)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a turn or a start failed, classified by status and reason, never by a result's `subtype`."""
+
+    category: FailureCategory
+    message: str
+    status: int | None = None
+    """HTTP status of the provider, where there was one."""
+    retry_after_ms: int | None = None
+    resets_at: float | None = None
+    """Unix seconds at which a quota is available again."""
+    detail: str | None = None
+    """E.g. the last lines of stderr, redacted."""
+
+
+class UpstreamError(Exception):
+    """A start or a turn could not be carried out; `failure` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Carry *failure*."""
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything that decides how an upstream is started."""
+
+    session_id: str
+    """Ours, a UUID; also the new Claude Code session's id unless `resume` is given."""
+    cwd: Path
+    resume: str | None = None
+    """The Claude Code session id to continue; what was opened is verified against it."""
+    resume_message_count: int | None = None
+    model: str | None = None
+    fallback_model: str | None = None
+    system_prompt: str | None = None
+    append_system_prompt: str | None = None
+    allowed_tools: tuple[str, ...] | None = None
+    disallowed_tools: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    permission_mode: str | None = None
+    max_turns: int | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    """Already checked against the allow-list."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionAsk:
+    """Claude Code asks whether a tool may run (`can_use_tool`)."""
+
+    tool_name: str
+    input: dict[str, Any]
+    tool_use_id: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionAnswer:
+    """The answer; anything but an explicit allow is a denial."""
+
+    allow: bool
+    message: str | None = None
+    updated_input: dict[str, Any] | None = None
+    interrupt: bool = False
+
+
+AskPermission = Callable[[PermissionAsk], Awaitable[PermissionAnswer]]
+"""Asks a person, with a deadline of its own. It is cancelled when Claude Code withdraws the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOutcome:
+    """How a turn ended."""
+
+    status: Literal["completed", "interrupted", "failed"]
+    text: str = ""
+    usage: Usage = Usage()
+    cost_total_usd: float | None = None
+    """Claude Code's cumulative estimate for this process; None when unknown."""
+    cost_usd: float | None = None
+    """This turn's share of it: the difference to the turn before in this process, never negative."""
+    model: str | None = None
+    stop_reason: str | None = None
+    duration_api_ms: int | None = None
+    failure: Failure | None = None
+
+
+class UpstreamRun(Protocol):
+    """One running conversation with an upstream. One turn at a time."""
+
+    @property
+    def upstream_session_id(self) -> str | None:
+        """The upstream's own session id (`claudeSessionId`), once known."""
+
+    @property
+    def version(self) -> str | None:
+        """The upstream's version (Claude Code's), once known."""
+
+    async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
+        """Run one turn; events go to *sink*; returns at its end.
+
+        Failures of the turn are in the outcome; only a programming error raises. When this call is cancelled,
+        the turn is interrupted and the run must be closed.
+        """
+
+    async def interrupt(self) -> bool:
+        """Ask the running turn to stop; True if there was one. `send` then returns `interrupted`."""
+
+    async def close(self) -> None:
+        """End the run by a bounded ladder: end of input, terminate, kill; no descendant is left within 6 s."""
+
+
+class Upstream(Protocol):
+    """Starts runs."""
+
+    async def open(self, spec: RunSpec, ask: AskPermission) -> UpstreamRun:
+        """Start a run and wait until it is ready (bounded by `claude.startTimeoutMs`).
+
+        Raises `UpstreamError`: `missing` (no executable), `crash`, `protocol`, `auth`.
+        """
+
+    async def close(self) -> None:
+        """Close every run that is still open."""

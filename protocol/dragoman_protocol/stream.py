@@ -1,0 +1,242 @@
+"""The ordered events of a session.
+
+Durable events have a gap-free `seq` and are stored. Ephemeral ones (`textDelta`, `thinkingDelta`, `waiting`,
+`raw`) have none: a delta carries `itemId` and `offset`, so the text can be rebuilt exactly whatever was
+coalesced or left out, and the final item follows anyway.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from .content import Prompt
+from .query import TurnOptions
+from .session import TurnStatus, Usage
+from .values import Params, Value
+
+
+class TurnStarted(Value, tag="turnStarted", tag_field="type"):
+    """A turn was admitted and begins."""
+
+    turn_id: str
+    message_id: str | None = None
+    queued_ms: int = 0
+
+
+class UserMessage(Value, tag="userMessage", tag_field="type"):
+    """What was asked, so that every watcher sees it (06.14)."""
+
+    item_id: str
+    content: Prompt
+
+
+class TextDelta(Value, tag="textDelta", tag_field="type"):
+    """A piece of the answer. Ephemeral."""
+
+    item_id: str
+    offset: int
+    """Where `text` begins in the item's text, in code points."""
+    text: str
+
+
+class ThinkingDelta(Value, tag="thinkingDelta", tag_field="type"):
+    """A piece of the model's thinking. Ephemeral."""
+
+    item_id: str
+    offset: int
+    text: str
+
+
+class AssistantText(Value, tag="assistantText", tag_field="type"):
+    """A whole text block of the answer; the same `itemId` as its deltas."""
+
+    item_id: str
+    text: str
+
+
+class Thinking(Value, tag="thinking", tag_field="type"):
+    """A whole thinking block; the same `itemId` as its deltas."""
+
+    item_id: str
+    text: str
+
+
+class ToolUse(Value, tag="toolUse", tag_field="type"):
+    """The model calls a tool. `itemId` is the tool use id."""
+
+    item_id: str
+    name: str
+    input: dict[str, Any]
+
+
+class ToolResult(Value, tag="toolResult", tag_field="type"):
+    """What a tool answered."""
+
+    item_id: str
+    tool_use_id: str
+    content: Any
+    is_error: bool = False
+
+
+class PermissionAsked(Value, tag="permissionAsked", tag_field="type"):
+    """A tool waits for a person's word (`permission/request` went to the client that may answer)."""
+
+    permission_id: str
+    tool_name: str
+    input: dict[str, Any]
+
+
+class PermissionResolved(Value, tag="permissionResolved", tag_field="type"):
+    """A permission was decided."""
+
+    permission_id: str
+    decision: Literal["allow", "deny"]
+    by: str
+    """`client`, `timeout`, `disconnect`, `shutdown` or `noClient`."""
+
+
+class Waiting(Value, tag="waiting", tag_field="type"):
+    """Not admitted yet. Ephemeral; sent when the turn has to queue."""
+
+    reason: str
+    position: int
+
+
+class Retrying(Value, tag="retrying", tag_field="type"):
+    """Claude Code repeats a failed call to its API. Ephemeral."""
+
+    attempt: int
+    category: str
+    retry_after_ms: int | None = None
+
+
+class UsageReported(Value, tag="usage", tag_field="type"):
+    """Tokens and estimated cost of the turn."""
+
+    usage: Usage
+    cost_usd: float | None = None
+
+
+class RateLimit(Value, tag="rateLimit", tag_field="type"):
+    """What the provider says about a limit window (`five_hour`, `seven_day`, or a name not known today)."""
+
+    window: str | None
+    status: str
+    resets_at: float | None = None
+    utilization: float | None = None
+
+
+class TurnCompleted(Value, tag="turnCompleted", tag_field="type"):
+    """The last event of a turn, whatever happened."""
+
+    turn_id: str
+    status: TurnStatus
+    text: str = ""
+    stop_reason: str | None = None
+    error: dict[str, Any] | None = None
+    """`{kind, message, …}` for `failed`."""
+
+
+class Raw(Value, tag="raw", tag_field="type"):
+    """A frame of Claude Code that this version does not know, byte for byte. Ephemeral."""
+
+    frame: msgspec.Raw
+
+
+Event = (
+    TurnStarted | UserMessage | TextDelta | ThinkingDelta | AssistantText | Thinking | ToolUse | ToolResult
+    | PermissionAsked | PermissionResolved | Waiting | Retrying | UsageReported | RateLimit | TurnCompleted | Raw
+)  # fmt: skip
+"""Everything that can happen in a session; `type` tells which."""
+
+EPHEMERAL: tuple[type, ...] = (TextDelta, ThinkingDelta, Waiting, Retrying, RateLimit, Raw)
+"""Events without a `seq`, which are not stored."""
+
+
+class StreamEventParams(Value):
+    """One event of a session (`stream/event`), or the value of a query's `$/progress`."""
+
+    session_id: str
+    event: Event
+    seq: int | None = None
+    """Gap-free within the session; absent for ephemeral events."""
+    cursor: str | None = None
+    """Where to continue after this event; absent for ephemeral events."""
+
+
+class StreamOpenParams(TurnOptions):
+    """Open a session whose Claude Code process stays alive between turns (00.38, 06.1), and attach to it."""
+
+    cwd: str | None = None
+    session_id: str | None = None
+    """Continue this stored session. Absent: a new one, then `cwd` is needed."""
+    title: str | None = None
+    tags: list[str] | None = None
+
+
+class StreamOpenResult(Value):
+    """An open session."""
+
+    session_id: str
+    cursor: str
+    claude_session_id: str | None = None
+
+
+class StreamSendParams(Params):
+    """Send a message to an open session. The answer comes when the turn is queued or begun, not at its end."""
+
+    session_id: str
+    prompt: Prompt
+    message_id: str | None = None
+
+
+class StreamSendResult(Value):
+    """The turn that will answer (00.39)."""
+
+    turn_id: str
+
+
+class StreamAttachParams(Params):
+    """Subscribe to a session's events."""
+
+    session_id: str
+    cursor: str | None = None
+    """Replay what came after this cursor; absent: from the beginning."""
+
+
+class StreamAttachResult(Value):
+    """What the subscription starts with. `stream/event` notifications follow, without gap or duplicate."""
+
+    cursor: str
+    """The position up to which replayed events follow at once; live ones come after."""
+    status: Literal["replayed", "resync"]
+    reason: Literal["ring_evicted", "epoch_reset"] | None = None
+    """Why the cursor could not be used; the replay is then from the beginning."""
+    turn_id: str | None = None
+    """The running turn, if there is one."""
+
+
+class StreamDetachParams(Params):
+    """Stop receiving a session's events."""
+
+    session_id: str
+
+
+class StreamInterruptParams(Params):
+    """Stop the running turn of a session."""
+
+    session_id: str
+    turn_id: str | None = None
+    """Only if this is the running turn; absent: whichever runs."""
+
+
+class StreamInterruptResult(Value):
+    """Whether there was something to stop. The turn still ends with `turnCompleted`."""
+
+    interrupted: bool
+
+
+class StreamCloseParams(Params):
+    """End the session's process. The session itself stays and can be continued."""
+
+    session_id: str
