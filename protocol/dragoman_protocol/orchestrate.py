@@ -7,7 +7,7 @@ from .query import Priority, QueryRunResult, TurnOptions
 from .values import Params, Value
 
 
-class OrchestrateItem(TurnOptions):
+class OrchestrateItem(TurnOptions, kw_only=True):
     """One query of a plan."""
 
     prompt: Prompt

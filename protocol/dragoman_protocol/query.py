@@ -35,7 +35,7 @@ class TurnOptions(Params):
     """Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists."""
 
 
-class QueryRunParams(TurnOptions):
+class QueryRunParams(TurnOptions, kw_only=True):
     """Run one turn and wait for its end."""
 
     prompt: Prompt

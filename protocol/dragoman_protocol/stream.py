@@ -164,7 +164,7 @@ class StreamEventParams(Value):
     """Where to continue after this event; absent for ephemeral events."""
 
 
-class StreamOpenParams(TurnOptions):
+class StreamOpenParams(TurnOptions, kw_only=True):
     """Open a session whose Claude Code process stays alive between turns (00.38, 06.1), and attach to it."""
 
     cwd: str | None = None
