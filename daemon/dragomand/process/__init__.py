@@ -1,0 +1,1 @@
+"""The operating system: locks, sockets' files, signals, logs, readiness, child processes."""

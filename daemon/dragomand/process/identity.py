@@ -1,0 +1,47 @@
+"""Which process is it: pid and start time, because a pid alone is used again.
+
+The start time is an opaque string, comparable only with itself. It holds across a reboot too: on Linux it
+includes the boot's id.
+"""
+
+import os
+import subprocess
+import sys
+
+
+def start_time(pid: int, platform: str = sys.platform) -> str | None:
+    """Return the start time of process `pid`, or None if there is no such process.
+
+    A zombie still has one. Linux: the boot id and field 22 of ``/proc/<pid>/stat`` (clock ticks since boot);
+    elsewhere what ``ps -o lstart=`` prints (a second's resolution).
+    """
+    if platform != "linux":
+        return _from_ps(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field, the program's name in parentheses, may itself contain spaces and parentheses.
+    ticks = stat[stat.rindex(b")") + 2 :].split()[19].decode()
+    return f"{_boot_id()}:{ticks}"
+
+
+def is_alive(pid: int, started: str) -> bool:
+    """Tell whether process `pid` exists and is the one that started at `started`."""
+    return start_time(pid) == started
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read(8)
+    except OSError:  # hidden in some containers
+        return "boot"
+
+
+def _from_ps(pid: int) -> str | None:
+    environment = {"LC_ALL": "C", "PATH": os.defpath}
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=5)
+    return " ".join(done.stdout.decode().split()) or None

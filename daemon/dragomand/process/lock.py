@@ -1,0 +1,108 @@
+"""The daemon's own lock: held for its whole life, it makes one daemon per state directory.
+
+It is apart from the clients' start lock, and in the state directory rather than beside the socket: two
+environments of one user can lead to different runtime directories, never to two daemons on one database
+(`dragoman.locate` tells the story). Who holds it may remove a socket that a dead daemon left behind.
+
+The kernel drops an `flock` with its last file descriptor, whatever kills the process. The descriptor closes
+on exec; a child that forks *without* exec must close it, or the lock would outlive the daemon. The file
+itself is never removed: a second file of the same name would be a second lock.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dragoman.locate import LocateError, Paths, read_record
+
+from dragomand.process.identity import start_time
+
+WAIT_MS = 8_000
+"""How long, in milliseconds, a new daemon waits for one that is leaving: its grace of 5 s and more."""
+
+
+class LockedError(LocateError):
+    """Another daemon holds the lock, and kept it for as long as we were willing to wait."""
+
+
+class InstanceLock:
+    """The held lock. `acquire` makes it, `release` (or the process's end) gives it back."""
+
+    def __init__(self, file: int, paths: Paths) -> None:
+        """Keep the locked file descriptor `file`; `acquire` is the way to come by one."""
+        self._file = file
+        self.paths = paths
+
+    @classmethod
+    def acquire(cls, paths: Paths, wait_ms: int = WAIT_MS) -> "InstanceLock":
+        """Take the lock of `paths`, waiting up to `wait_ms` milliseconds for a daemon that is leaving.
+
+        The folders must exist (`dragomand.process.paths.prepare`). Call it in the main thread, before any
+        event loop runs: the wait is ended by a timer signal. Raises `LockedError`.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(paths.lock_file, flags, 0o600)
+        try:
+            _flock(file, wait_ms)
+        except TimeoutError:
+            os.close(file)
+            holder = read_record(paths)
+            raise LockedError(
+                f"Another daemon (process {holder.get('pid')}, socket {holder.get('socket')}) "
+                f"holds {paths.lock_file}: it has not finished stopping, or its socket was removed. "
+                "Run: dragoman daemon stop"
+            ) from None
+        return cls(file, paths)
+
+    def record(self, socket: str, version: str) -> dict[str, object]:
+        """Write into the lock file who holds it and where it listens, and return what was written."""
+        pid = os.getpid()
+        entry: dict[str, object] = {
+            "pid": pid,
+            "startTime": start_time(pid),
+            "socket": socket,
+            "version": version,
+        }
+        text = json.dumps(entry).encode() + b"\n"
+        os.pwrite(self._file, text, 0)
+        os.ftruncate(self._file, len(text))
+        return entry
+
+    def release(self) -> None:
+        """Empty the record and give the lock back. Does nothing the second time."""
+        if self._file >= 0:
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = -1
+
+
+def _flock(file: int, wait_ms: int) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if wait_ms <= 0:
+            raise TimeoutError from None
+    else:
+        return
+    with _alarm(wait_ms / 1000):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the block after `seconds`: the only way to bound a blocking `flock`."""
+
+    def ring(_number: int, _frame: types.FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

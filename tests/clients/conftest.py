@@ -1,0 +1,76 @@
+"""A place of its own for a daemon, and the end of whatever was started there."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dragoman.locate import Paths, find_paths, read_record
+
+STANDIN = [sys.executable, "-P", str(Path(__file__).with_name("standin_daemon.py"))]
+
+
+class Place:
+    """One user's folders: an environment that leads there, its paths, and who was started there."""
+
+    def __init__(self, home: Path) -> None:
+        runtime = home / "x"
+        runtime.mkdir(mode=0o700)
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "DRAGOMAN_"))
+        }
+        self.env = {**kept, "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+        self.paths: Paths = find_paths(self.env)
+
+    def starts(self) -> list[int]:
+        """The pids of all daemons that got as far as the lock."""
+        file = Path(self.paths.state_dir, "starts")
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Kill the daemon that the lock file names and wait for its end, with the process descriptor."""
+        pid = read_record(self.paths).get("pid")
+        if isinstance(pid, int):
+            kill_and_wait(pid, number)
+
+
+def kill_and_wait(pid: int, number: int = signal.SIGKILL) -> None:
+    import select
+
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        os.kill(pid, number)
+        ended, _, _ = select.select([descriptor], [], [], 10)
+        assert ended, f"process {pid} did not end"
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def new_place(tmp_path: Path) -> Iterator[Callable[[], Place]]:
+    places: list[Place] = []
+
+    def make() -> Place:
+        home = tmp_path / f"h{len(places)}"
+        home.mkdir(mode=0o700)
+        places.append(Place(home))
+        return places[-1]
+
+    yield make
+    for place in places:
+        place.kill()
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    return new_place()
+
+
+@pytest.fixture
+def standin() -> list[str]:
+    return list(STANDIN)

@@ -1,0 +1,71 @@
+"""A daemon without a wire, for tests of starting and forwarding: the real sequence, and an echo.
+
+Every start that got as far as the lock adds its pid to ``<state>/starts``. Environment: STANDIN_MODE is one of
+
+- ``echo``: sends back what it receives, and closes when the client has shut its half
+- ``leave-first``: turns the first client away unheard, as a daemon does that is just leaving, and ends;
+  whoever is started next echoes
+- ``refuse``: reports an error instead of starting; ``die``: is killed before it says a word;
+  ``crash``: prints a text and exits with 3; ``hang``: never says a word; ``stay``: is ready, does not detach
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+
+from dragomand.process.listen import bind
+from dragomand.process.lock import InstanceLock
+from dragomand.process.paths import find_paths, prepare
+from dragomand.process.readiness import Readiness
+
+
+def serve(connection: socket.socket) -> None:
+    with connection:
+        while data := connection.recv(1 << 18):
+            connection.sendall(data)
+
+
+def run(readiness: Readiness, mode: str) -> int:
+    paths = find_paths()
+    prepare(paths)
+    if mode == "refuse":
+        readiness.failed("The moon is in the wrong phase.")
+        return 4
+    if mode == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "crash":
+        print("something broke", file=sys.stderr, flush=True)
+        return 3
+    if mode == "hang":
+        signal.pause()
+    lock = InstanceLock.acquire(paths)
+    with open(os.path.join(paths.state_dir, "starts"), "a") as file:
+        file.write(f"{os.getpid()}\n")
+    with open(os.path.join(paths.state_dir, "starts")) as file:
+        first = len(file.readlines()) == 1
+    listener = bind(lock)
+    readiness.ready(lock.record(listener.path, "0"))
+    if mode == "leave-first" and first:
+        listener.socket.accept()[0].close()
+        listener.close()
+        lock.release()
+        return 0
+    while True:
+        connection, _ = listener.socket.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+
+def main() -> int:
+    mode = os.environ.get("STANDIN_MODE", "echo")
+    readiness = Readiness.from_env(os.environ)
+    if mode != "stay":
+        left = readiness.detach()
+        if left is not None:
+            return left
+    return run(readiness, mode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
