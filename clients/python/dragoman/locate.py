@@ -239,7 +239,7 @@ def _connect(connection: socket.socket, path: str, patience_s: float) -> None:
             raise NotRunningError(f"No daemon: nobody listens at {path}.") from None
         if failed.errno in (errno.EAGAIN, errno.ETIMEDOUT):
             raise BusyError(f"The daemon at {path} took no connection for {patience_s:g} s.") from None
-        raise UntrustedError(f"{path} cannot be connected to: {failed.strerror}.") from None
+        raise LocateError(f"{path} cannot be connected to: {failed}.") from None
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
 
 

@@ -1,0 +1,1 @@
+"""What the daemon tells about itself: redaction now, metrics and traces with their features."""
