@@ -150,6 +150,7 @@ _ROWS = (
     ErrorKind(1303, "invalid_cwd", "The working directory cannot be used.", PathData),
     ErrorKind(1304, "message_conflict", "This `messageId` was used for another request.", SessionData),
     ErrorKind(1305, "stream_not_open", "The session has no open stream; call `stream/open`.", SessionData),
+    ErrorKind(1306, "turn_interrupted", "The turn was cut off by the end of the daemon and has no answer.", SessionData),
     ErrorKind(1400, "claude_not_found", "The Claude Code executable was not found.", TurnData),
     ErrorKind(1401, "claude_crashed", "Claude Code ended unexpectedly.", TurnData, True),
     ErrorKind(1402, "claude_protocol", "Claude Code said something that cannot be understood.", TurnData),

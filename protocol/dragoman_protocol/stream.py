@@ -240,3 +240,11 @@ class StreamCloseParams(Params):
     """End the session's process. The session itself stays and can be continued."""
 
     session_id: str
+
+
+class StreamDroppedParams(Value):
+    """A subscription ended because its reader was too slow; nothing is lost: attach again from `cursor`."""
+
+    session_id: str
+    cursor: str
+    reason: Literal["slow_reader"] = "slow_reader"
