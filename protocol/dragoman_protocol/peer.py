@@ -122,7 +122,7 @@ class Peer:
             self._refuse(id, _invalid("the member `jsonrpc` must be \"2.0\"", "$.jsonrpc"), arrivals, batch)
         elif message.result or message.error is not None:
             self._refuse(id, _invalid("a request has no `result` or `error`", "$"), arrivals, batch)
-        elif message.params and bytes(message.params[:1]) not in b"{[n":
+        elif message.params and memoryview(message.params)[0] not in b"{[n":
             self._refuse(id, _invalid("`params` must be an object or an array", "$.params"), arrivals, batch)
         elif id is msgspec.UNSET:
             arrivals.append(Notification(method, message.params))
