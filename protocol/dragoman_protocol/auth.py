@@ -4,7 +4,7 @@ from typing import Literal
 
 from .values import Value
 
-CredentialSource = Literal["environment", "config", "claudeCodeLogin", "none"]
+CredentialSource = Literal["environment", "claudeCodeLogin", "none"]
 """Where the credential in use comes from, in order of precedence (requirements 01.3 to 01.6)."""
 
 Provider = Literal["anthropic", "bedrock", "vertex"]

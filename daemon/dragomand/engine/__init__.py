@@ -1,0 +1,1 @@
+"""What Dragoman does, without saying how it is asked: it knows nothing of JSON-RPC and can be driven by a test."""

@@ -1,0 +1,1 @@
+"""Pure state machines of admission: no clock, no randomness, no tasks. Time and chance are arguments."""
