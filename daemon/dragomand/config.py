@@ -1,0 +1,370 @@
+"""The settings: what they are, their defaults, and the one place where they are read.
+
+Later sources win: the defaults below, the file ``$XDG_CONFIG_HOME/dragoman/config.toml`` (one table a
+section, the names as on the wire), the environment (``DRAGOMAN_SECTION__KEY``; `ANTHROPIC_BASE_URL` as
+everywhere), flags (``--set section.key=value``). They are read once, at the start; every complaint is made at
+once, each naming where it was found, the key, and what was expected. `docs/configuration.md` is generated
+from this file (`dragomand.config_doc`).
+
+The API key is no setting: `read_api_key` hands it over by itself, so that no setting's repr or JSON has it.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from dragoman.locate import LocateError, Paths
+from dragoman_protocol.lifecycle import Scope
+from msgspec import Meta
+
+from dragomand.telemetry.redaction import Redactor
+
+_WEEK_MS = 604_800_000
+_STEERS = "ANTHROPIC|CLAUDE|DRAGOMAN|LD_|DYLD_|BUN_|NODE_OPTIONS|HOME$"
+
+Milliseconds = Annotated[int, Meta(ge=1, le=_WEEK_MS, description="milliseconds")]
+MillisecondsOr0 = Annotated[int, Meta(ge=0, le=_WEEK_MS, description="milliseconds")]
+Count = Annotated[int, Meta(ge=1, le=65_536, description="a whole number")]
+CountOr0 = Annotated[int, Meta(ge=0, le=65_536, description="a whole number")]
+Bytes = Annotated[int, Meta(ge=4_096, le=1 << 40, description="bytes")]
+Folder = Annotated[str, Meta(pattern=r"\A/", description="an absolute path (~/ allowed)")]
+FolderOrEmpty = Annotated[
+    str, Meta(pattern=r"\A(/|\Z)", description="an absolute path (~/ allowed), or nothing")
+]
+UrlOrEmpty = Annotated[
+    str, Meta(pattern=r"\A(https?://[^\s/@]+(/\S*)?)?\Z", description="an http or https URL, or nothing")
+]
+Variable = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A(?!{_STEERS})[A-Za-z_][A-Za-z0-9_]*\Z",
+        description="the name of a variable that does not steer Claude Code itself",
+    ),
+]
+
+
+class ConfigError(LocateError):
+    """Settings that cannot be used; the text has one line a complaint and is meant for people."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One table of the file."""
+
+
+class DaemonSettings(_Section, frozen=True, kw_only=True):
+    """The life of the process."""
+
+    idle_exit_ms: MillisecondsOr0 = 1_800_000
+    """How long the daemon stays with no connection and nothing to do; 0: for ever."""
+    grace_ms: MillisecondsOr0 = 5_000
+    """How long a stopping daemon waits for running turns before it cancels them."""
+    max_connections: Count = 256
+    """How many clients may be connected at once."""
+
+
+class ClaudeSettings(_Section, frozen=True, kw_only=True):
+    """How Claude Code is found and started."""
+
+    path: FolderOrEmpty = ""
+    """The Claude Code executable; nothing: the one bundled with `claude-agent-sdk`, else `claude` on PATH."""
+    start_timeout_ms: Milliseconds = 30_000
+    """How long Claude Code may take from its start to its readiness."""
+    base_url: UrlOrEmpty = ""
+    """Where the Messages API is (`ANTHROPIC_BASE_URL`); nothing: Anthropic's own."""
+    allowed_env: tuple[Variable, ...] = (
+        "PATH",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TERM",
+        "COLORTERM",
+        "NO_COLOR",
+        "TZ",
+        "SSH_AUTH_SOCK",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "GOPATH",
+        "JAVA_HOME",
+        "EDITOR",
+    )
+    """The environment variables that a query or session may set for Claude Code's tools."""
+    max_retries: Annotated[int, Meta(ge=0, le=10, description="a whole number")] = 1
+    """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`)."""
+    api_timeout_ms: Milliseconds = 600_000
+    """How long one API call of Claude Code's may take (`API_TIMEOUT_MS`)."""
+    bare_home: FolderOrEmpty = ""
+    """HOME and configuration folder for Claude Code, apart from the user's own; nothing: the user's own."""
+
+
+class LimitsSettings(_Section, frozen=True, kw_only=True):
+    """How much may run and wait at once."""
+
+    max_running: Count = 8
+    """How many turns run at once."""
+    max_queued: CountOr0 = 512
+    """How many turns wait for their start, of all clients together."""
+    max_queued_per_client: CountOr0 = 64
+    """How many turns of one client wait for their start."""
+    queue_timeout_ms: Milliseconds = 60_000
+    """How long a turn waits for its start before it is given up."""
+
+
+class QuerySettings(_Section, frozen=True, kw_only=True):
+    """One turn."""
+
+    timeout_ms: Milliseconds = 600_000
+    """How long a `query/run` may take that names no `timeoutMs` of its own."""
+
+
+class PermissionSettings(_Section, frozen=True, kw_only=True):
+    """Questions to a person."""
+
+    timeout_ms: Milliseconds = 300_000
+    """How long a client may take to answer whether a tool may run; then it may not."""
+
+
+class SessionSettings(_Section, frozen=True, kw_only=True):
+    """Where sessions may work."""
+
+    roots: tuple[Folder, ...] = ()
+    """The folders that working directories must be in; none: anywhere the user can go."""
+
+
+class SecuritySettings(_Section, frozen=True, kw_only=True):
+    """What clients may ask for."""
+
+    grantable_scopes: tuple[Scope, ...] = ("query", "tools", "approve", "auth", "read-all-sessions", "admin")
+    """The scopes that `initialize` may grant."""
+
+
+class LogSettings(_Section, frozen=True, kw_only=True):
+    """The daemon's log, `<state>/log/daemon.log`."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least serious kind of line that is written."""
+    max_bytes: Bytes = 10_000_000
+    """The size at which the file is put aside and a new one begun."""
+    keep: Annotated[int, Meta(ge=1, le=100, description="a whole number")] = 3
+    """How many files put aside are kept."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """All settings. Without arguments: all defaults."""
+
+    daemon: DaemonSettings = DaemonSettings()
+    claude: ClaudeSettings = ClaudeSettings()
+    limits: LimitsSettings = LimitsSettings()
+    query: QuerySettings = QuerySettings()
+    permission: PermissionSettings = PermissionSettings()
+    session: SessionSettings = SessionSettings()
+    security: SecuritySettings = SecuritySettings()
+    log: LogSettings = LogSettings()
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One setting as it is looked up: both its names, its type and its default."""
+
+    section: str
+    field: str
+    key: str
+    """As in the file and after `--set`, e.g. `daemon.idleExitMs`."""
+    type: Any
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return f"DRAGOMAN_{self.section}__{self.field}".upper()
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if get_origin(self.type) is tuple:
+            return f"a list, each {_words(get_args(self.type)[0])}"
+        return _words(self.type)
+
+
+def settings() -> Iterator[Setting]:
+    """Yield every setting in the order of this file."""
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            key = f"{section.name}.{field.encode_name}"
+            default = getattr(section.default, field.name)
+            yield Setting(section.name, field.name, key, field.type, default)
+
+
+def load(env: Mapping[str, str], paths: Paths, flags: Sequence[str] = ()) -> Config:
+    """Read the settings from the file of `paths`, from `env` and from `flags` (each ``section.key=value``).
+
+    Raises `ConfigError` with every complaint there is.
+    """
+    reading = _Reading(env)
+    reading.file(paths.config_file)
+    reading.environment(env)
+    reading.flags(flags)
+    if reading.problems:
+        raise ConfigError(Redactor()("\n".join(reading.problems)))
+    return Config(
+        **{
+            section.name: section.type(**reading.values.get(section.name, {}))
+            for section in msgspec.structs.fields(Config)
+        }
+    )
+
+
+def read_api_key(env: Mapping[str, str]) -> str | None:
+    """Return `ANTHROPIC_API_KEY` of `env`, without spaces around it; None if it is absent or empty."""
+    return env.get("ANTHROPIC_API_KEY", "").strip() or None
+
+
+class _Reading:
+    """The values found so far, by section and field, and the complaints."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.values: dict[str, dict[str, Any]] = {}
+        self.problems: list[str] = []
+        self.home = env.get("HOME", "")
+        self.by_key = {setting.key: setting for setting in settings()}
+        self.by_loose_key = {_loose(key): setting for key, setting in self.by_key.items()}
+
+    def file(self, path: str) -> None:
+        """Take what the TOML file says, if there is one."""
+        tables = self.parse(path)
+        for section, table in tables.items():
+            if not any(key.startswith(f"{section}.") for key in self.by_key):
+                sections = {key.partition(".")[0] for key in self.by_key}
+                self.complain(f"{path}:", f"[{section}] is not known", section, sections)
+            elif not isinstance(table, dict):
+                self.complain(f"{path}:", f"{section}: expected a table [{section}], got {_shown(table)}")
+            else:
+                for name, value in table.items():
+                    self.take_exact(path, f"{section}.{name}", value)
+
+    def parse(self, path: str) -> dict[str, Any]:
+        """Return the file's tables; nothing if there is no file or it may not be used."""
+        import tomllib
+
+        try:
+            text = _read_own(path)
+            return tomllib.loads(text.decode())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ConfigError) as failed:
+            reason = failed.strerror if isinstance(failed, OSError) else str(failed)
+            self.complain(path, f"cannot be read: {reason}")
+        except ValueError as wrong:  # TOML's and UTF-8's own
+            self.complain(path, f"is not TOML in UTF-8: {wrong}")
+        return {}
+
+    def environment(self, env: Mapping[str, str]) -> None:
+        """Take every variable whose name has our prefix and the double underscore, and ANTHROPIC_BASE_URL."""
+        if env.get("ANTHROPIC_BASE_URL"):
+            source = "environment variable ANTHROPIC_BASE_URL"
+            self.take(source, self.by_key["claude.baseUrl"], env["ANTHROPIC_BASE_URL"], from_text=True)
+        for variable in sorted(env):
+            section, found, field = variable.removeprefix("DRAGOMAN_").partition("__")
+            if not variable.startswith("DRAGOMAN_") or not found:
+                continue
+            source = f"environment variable {variable}"
+            setting = self.by_loose_key.get(_loose(f"{section}.{field}"))
+            if setting is None:
+                names = [setting.variable for setting in self.by_key.values()]
+                self.complain(source, "is not known", variable.upper(), names)
+            else:
+                self.take(source, setting, env[variable], from_text=True)
+
+    def flags(self, flags: Sequence[str]) -> None:
+        """Take every ``section.key=value``."""
+        for flag in flags:
+            key, equals, value = flag.partition("=")
+            setting = self.by_loose_key.get(_loose(key))
+            source = f"--set {key}"
+            if not equals:
+                self.complain(f"{source}:", "expected section.key=value, got no '='", key, self.by_key)
+            elif setting is None:
+                self.complain(source, "is not known", key, self.by_key)
+            else:
+                self.take(source, setting, value, from_text=True)
+
+    def take_exact(self, source: str, key: str, value: Any) -> None:
+        """Take a value from the file, whose keys must be written as documented."""
+        if key in self.by_key:
+            self.take(source, self.by_key[key], value)
+        else:
+            meant = self.by_loose_key.get(_loose(key))
+            self.complain(f"{source}:", f"{key} is not known", key, [meant.key] if meant else self.by_key)
+
+    def take(self, source: str, setting: Setting, value: Any, *, from_text: bool = False) -> None:
+        """Check one value and keep it, or complain."""
+        try:
+            parsed = _from_text(value, setting) if from_text else value
+            parsed = self.at_home(parsed, setting)
+            checked = msgspec.convert(parsed, setting.type, strict=not from_text)
+        except (msgspec.MsgspecError, ValueError):
+            self.complain(f"{source}:", f"{setting.key}: expected {setting.expected}, got {_shown(value)}")
+        else:
+            self.values.setdefault(setting.section, {})[setting.field] = checked
+
+    def at_home(self, value: Any, setting: Setting) -> Any:
+        """Replace a leading ``~`` of a path by the home directory."""
+        if isinstance(value, list):
+            return [self.at_home(each, setting) for each in value]
+        if isinstance(value, str) and "path" in setting.expected and re.match(r"~(/|\Z)", value):
+            return self.home + value[1:]
+        return value
+
+    def complain(
+        self, source: str, text: str, unknown: str | None = None, known: Iterator[str] | Any = ()
+    ) -> None:
+        """Note a complaint, with the known name most like the unknown one."""
+        import difflib
+
+        near = difflib.get_close_matches(unknown, list(known), 1) if unknown else []
+        self.problems.append(f"{source} {text}." + (f" Did you mean {near[0]}?" if near else ""))
+
+
+def _read_own(path: str) -> bytes:
+    """Return the file's bytes if nobody else could have written them. A link to one's own file is fine."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(file, "rb") as opened:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigError("it is not a regular file")
+        if found.st_uid not in (0, os.geteuid()):
+            raise ConfigError(f"it belongs to user {found.st_uid}")
+        if found.st_mode & 0o022:
+            mode = stat.S_IMODE(found.st_mode)
+            raise ConfigError(f"others may write it (mode {mode:04o}); run: chmod go-w '{path}'")
+        return opened.read()
+
+
+def _from_text(value: str, setting: Setting) -> Any:
+    """Read a value from a variable or flag: lists are JSON, or names with commas between them."""
+    if get_origin(setting.type) is not tuple:
+        return value
+    if value.lstrip().startswith("["):
+        return msgspec.json.decode(value)
+    return [each.strip() for each in value.split(",") if each.strip()]
+
+
+def _loose(key: str) -> str:
+    return key.replace("_", "").lower()
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    meta = get_args(kind)[1]
+    bounds = f" from {meta.ge} to {meta.le}" if meta.ge is not None else ""
+    return f"{meta.description}{bounds}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
