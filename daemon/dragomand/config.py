@@ -12,7 +12,7 @@ The API key is no setting: `read_api_key` hands it over by itself, so that no se
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -320,7 +320,7 @@ class _Reading:
         return value
 
     def complain(
-        self, source: str, text: str, unknown: str | None = None, known: Iterator[str] | Any = ()
+        self, source: str, text: str, unknown: str | None = None, known: Iterable[str] = ()
     ) -> None:
         """Note a complaint, with the known name most like the unknown one."""
         import difflib
@@ -331,9 +331,8 @@ class _Reading:
 
 def _read_own(path: str) -> bytes:
     """Return the file's bytes if nobody else could have written them. A link to one's own file is fine."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(file, "rb") as opened:
-        found = os.fstat(file)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as opened:
+        found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ConfigError("it is not a regular file")
         if found.st_uid not in (0, os.geteuid()):

@@ -39,7 +39,7 @@ class Signals:
         stop: Callable[[], None],
         reopen: Callable[[], None],
     ) -> None:
-        """Call, in `loop`: `drain` at the first SIGTERM or SIGINT, `stop` at each later one, `reopen` at SIGHUP."""
+        """Call in `loop`: `drain` at the first SIGTERM or SIGINT, `stop` at the next, `reopen` at SIGHUP."""
         self._loop = loop
         self._drain = drain
         self._stop = stop

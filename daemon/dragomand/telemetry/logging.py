@@ -2,7 +2,8 @@
 
 ``{"time": "2025-01-31T12:00:00.123Z", "level": "info", "logger": "dragomand.app", "message": "ready", …}``;
 what is given as ``extra={"requestId": 7, "connectionId": "c1"}`` (wire names) becomes fields of its own,
-and an exception becomes ``exception`` (its traceback). Prompts never go in: `dragomand.telemetry.redaction.size_of`.
+and an exception becomes ``exception`` (its traceback). Prompts never go in, only their size
+(`dragomand.telemetry.redaction.size_of`).
 
 Standard library's logging with a formatter of our own: structlog costs 14 ms more at every start (a tenth of
 what a start may take) for what fifty lines do here, and the libraries' own logging would still come this way.
