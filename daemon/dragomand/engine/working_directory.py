@@ -35,3 +35,9 @@ def check(cwd: str, roots: Sequence[str]) -> Path:
 
 def _refused(cwd: str, reason: str, text: str) -> EngineError:
     return EngineError("invalid_cwd", f"cwd {cwd!r} cannot be used: {text}.", path=cwd, reason=reason)
+
+
+def check_same(asked: str | None, kept: str | None) -> None:
+    """Raise `invalid_cwd` when a session is to be continued in another folder than its own."""
+    if asked is not None and kept is not None and os.path.realpath(asked) != kept:
+        raise _refused(asked, "other_session", f"this session works in {kept}; leave cwd out, or start a new session")

@@ -1,0 +1,20 @@
+"""Who asks, as far as the engine needs to know."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
+
+Approver = Callable[[PermissionRequestParams], Awaitable[PermissionDecision]]
+"""Asks the client's person; raises when the client cannot be asked any more. Its caller bounds the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client: its identity is the connection's, stamped by the daemon."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    approver: Approver | None = None
+    """None: this client cannot be asked, so what needs asking is denied."""

@@ -1,0 +1,75 @@
+"""Several queries as one plan. First form: side by side, every outcome kept, in the order of the items (00.17, 03.2)."""
+
+from collections.abc import Callable
+
+import anyio
+from dragoman_protocol.orchestrate import OrchestrateItem, OrchestrateOutcome, OrchestrateParallelParams, OrchestrateParallelResult
+from dragoman_protocol.query import QueryRunParams, TurnOptions
+
+from .caller import Caller
+from .errors import EngineError
+from .queries import Queries
+
+MAX_ITEMS = 1000
+MAX_CONCURRENT = 100
+ITEM_TIMEOUT_MS = 300_000
+"""Default time of one item (03.4)."""
+
+OutcomeSink = Callable[[OrchestrateOutcome], None]
+"""Told each outcome as it comes."""
+
+
+class Orchestrations:
+    """Runs plans on the same door as everything else; holds at most `maxConcurrent` of its places."""
+
+    def __init__(self, queries: Queries) -> None:
+        """Run the items of plans as *queries*."""
+        self._queries = queries
+
+    async def parallel(
+        self, params: OrchestrateParallelParams, caller: Caller, *, started: Callable[[str], None], outcome: OutcomeSink
+    ) -> OrchestrateParallelResult:
+        """Run every item and return every outcome; one failure never discards the others (03.9).
+
+        Raises `EngineError` only for a plan that cannot be run at all. Cancelling it cancels what runs.
+        """
+        _in_range("items", len(params.items), MAX_ITEMS)
+        _in_range("maxConcurrent", params.max_concurrent, MAX_CONCURRENT)
+        outcomes: list[OrchestrateOutcome | None] = [None] * len(params.items)
+        places = anyio.Semaphore(params.max_concurrent)
+
+        async def run(index: int, item: OrchestrateItem) -> None:
+            async with places:
+                try:
+                    result = await self._queries.run(_query(item, params), caller, started=started)
+                except EngineError as error:
+                    done = OrchestrateOutcome(index=index, error=error.facts())
+                else:
+                    done = OrchestrateOutcome(index=index, result=result)
+            outcomes[index] = done
+            outcome(done)
+
+        async with anyio.create_task_group() as group:
+            for index, item in enumerate(params.items):
+                group.start_soon(run, index, item)
+        data = [done for done in outcomes if done is not None]
+        succeeded = sum(done.result is not None for done in data)
+        return OrchestrateParallelResult(data=data, succeeded=succeeded, failed=len(data) - succeeded)
+
+
+def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunParams:
+    chosen = {name: getattr(item, name) for name in TurnOptions.__struct_fields__}
+    return QueryRunParams(
+        prompt=item.prompt,
+        cwd=plan.cwd,
+        priority=plan.priority,
+        timeout_ms=item.timeout_ms or ITEM_TIMEOUT_MS,
+        **chosen,
+    )
+
+
+def _in_range(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise EngineError(
+            "invalid_params", f"{name} must be from 1 to {most}; got {value}.", path=f"$.{name}", reason="out of range"
+        )
