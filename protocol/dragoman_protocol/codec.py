@@ -1,9 +1,11 @@
 """Bytes to messages and back, without I/O: two framings, told apart by the first byte.
 
 *Headers*: `Content-Length: N\\r\\n\\r\\n` and N bytes, as LSP does. *Lines*: one JSON text a line.
-A peer answers in the framing it was spoken to. Any split of the bytes gives the same messages.
+A peer answers in the framing it was spoken to. Any split of the bytes gives the same messages and the same
+errors.
 """
 
+import re
 from typing import Literal
 
 from .errors import RpcError
@@ -11,7 +13,9 @@ from .errors import RpcError
 Framing = Literal["headers", "lines"]
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Longest message in bytes (before `initialize`, see `peer`, 1 MiB)."""
+"""Longest message in bytes."""
+MAX_MESSAGE_BEFORE_INITIALIZE = 1024 * 1024
+"""Longest message in bytes that the daemon reads before it has answered `initialize`."""
 MAX_HEADER = 4096
 """Longest header block in bytes."""
 
@@ -70,7 +74,7 @@ class Decoder:
         limit = self.max_bytes
         for line in lines:
             if len(line) > limit:
-                frames.append(_too_large(limit, len(line)))
+                frames.append(too_large(limit))
             elif line and not line.isspace():
                 frames.append(line)
         if rest:
@@ -85,9 +89,8 @@ class Decoder:
             self._held += len(data)
 
     def _overlong(self) -> list[Frame]:
-        actual = self._held
         self._parts, self._held, self._skipping = [], 0, True
-        return [_too_large(self.max_bytes, actual)]
+        return [too_large(self.max_bytes)]
 
     # -- headers
 
@@ -96,52 +99,53 @@ class Decoder:
         at = 0
         end = len(data)
         while at < end and not self.broken:
-            if self._need:
-                take = min(self._need, end - at)
-                if not self._skipping:
-                    self._parts.append(data[at : at + take])
-                at += take
-                self._need -= take
-                if not self._need:
-                    if not self._skipping:
-                        frames.append(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
-                    self._parts, self._skipping = [], False
+            need = self._need
+            if not need:
+                at = self._read_header(data, at, frames)
                 continue
-            at = self._read_header(data, at, frames)
+            body = data[at : at + need]
+            at += len(body)
+            self._need = need - len(body)
+            if not self._skipping:
+                self._parts.append(body)
+            if not self._need:
+                if not self._skipping:
+                    frames.append(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+                self._parts, self._skipping = [], False
         return frames
 
     def _read_header(self, data: bytes, at: int, frames: list[Frame]) -> int:
         """Read one header block from *at*; return where the body (or the missing rest) begins."""
-        held = b"".join(self._parts)
-        block = held + data[at : at + MAX_HEADER + 4] if held else data[at : at + MAX_HEADER + 4]
-        end = block.find(b"\r\n\r\n")
-        if end < 0:
-            if len(block) > MAX_HEADER or not _may_be_header(block):
-                self._break(frames, block)
-                return len(data)
+        if not self._parts:
+            usual = _USUAL_HEADER(data, at)
+            if usual and int(usual[1]) <= self.max_bytes:
+                self._need = int(usual[1])
+                return usual.end()
+        held = self._parts[0] if self._parts else b""
+        block = held + data[at : at + MAX_HEADER + len(_END)]
+        end = block.find(_END)
+        if end < 0 and len(block) < MAX_HEADER + len(_END) and _may_be_header(block):
             self._parts = [block]
             return len(data)
         self._parts = []
-        size = _content_length(block[:end])
+        size = _content_length(block[:end]) if 0 <= end <= MAX_HEADER else None
         if size is None:
-            self._break(frames, block)
+            self.broken = True
+            frames.append(_bad_framing())
             return len(data)
         if size > self.max_bytes:
-            frames.append(_too_large(self.max_bytes, size))
+            frames.append(too_large(self.max_bytes, size))
             self._skipping = True
         elif size == 0:
             frames.append(b"")
         self._need = size
-        return at + end + 4 - len(held)
+        return at + end + len(_END) - len(held)
 
-    def _break(self, frames: list[Frame], block: bytes) -> None:
-        self.broken = True
-        self._parts = []
-        seen = block[:40].decode("ascii", "backslashreplace")
-        frames.append(
-            RpcError("bad_framing", f"Expected a `Content-Length` header or a JSON text on one line; got {seen!r}. "
-                     "The connection is closed.", reason="no usable Content-Length header")
-        )  # fmt: skip
+
+_END = b"\r\n\r\n"
+_NAME = re.compile(rb"[!-9;-~]+").fullmatch
+_USUAL_HEADER = re.compile(rb"Content-Length: ([1-9][0-9]{0,14})\r\n\r\n").match
+"""What nearly every program writes, and nothing else, with a body."""
 
 
 def encode_frame(message: bytes, framing: Framing) -> bytes:
@@ -151,28 +155,39 @@ def encode_frame(message: bytes, framing: Framing) -> bytes:
     return b"Content-Length: %d\r\n\r\n%b" % (len(message), message)
 
 
-def _too_large(limit: int, actual: int) -> RpcError:
-    return RpcError("message_too_large", f"The message has {actual} bytes or more; at most {limit} are allowed.",
-                    limit=limit, actual=actual)  # fmt: skip
+def too_large(limit: int, actual: int | None = None) -> RpcError:
+    """Make the error for a message of *actual* bytes (None: not counted) where *limit* are allowed."""
+    size = f"{actual} bytes" if actual is not None else f"more than {limit} bytes"
+    text = f"The message has {size}; at most {limit} are allowed."
+    return RpcError("message_too_large", text, limit=limit, actual=actual)
+
+
+def _bad_framing() -> RpcError:
+    text = (
+        "Expected a `Content-Length: N` header with CR LF CR LF after it, or one JSON text a line; "
+        "got neither, so the connection is closed."
+    )
+    return RpcError("bad_framing", text, reason="no usable Content-Length header")
 
 
 def _may_be_header(block: bytes) -> bool:
-    """Tell early that this cannot become a header, so that a wrong client is told at once."""
+    """Tell early what cannot become a header, so that a wrong client is told at once.
+
+    False only for what `_content_length` would refuse however it went on.
+    """
     line, ended, _ = block.partition(b"\r\n")
-    name, colon, _ = line.partition(b":")
-    if not all(33 <= byte <= 126 for byte in name):
-        return False
-    return bool(colon) or not ended
+    name, colon, value = line.partition(b":")
+    return bool(_NAME(name)) and b"\n" not in value and bool(colon or not ended)
 
 
 def _content_length(block: bytes) -> int | None:
     size: int | None = None
     for line in block.split(b"\r\n"):
         name, colon, value = line.partition(b":")
-        if not colon:
+        if not colon or not _NAME(name) or b"\n" in value:
             return None
-        if name.strip().lower() == b"content-length":
-            digits = value.strip()
+        if name.lower() == b"content-length":
+            digits = value.strip(b" \t")
             if size is not None or not digits.isdigit() or len(digits) > 15:
                 return None
             size = int(digits)

@@ -5,6 +5,7 @@ A code or kind is never reused or renamed. Programs branch on `data.kind`; peopl
 what was expected, what came and what to do next.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,7 +50,7 @@ class ScopeData(ErrorData):
     """Which scope is needed."""
 
     needed: str | None = None
-    granted: list[str] = []
+    granted: list[str] = msgspec.field(default_factory=list)
 
 
 class QueueData(ErrorData):
@@ -176,7 +177,7 @@ class RpcError(Exception):
     """
 
     def __init__(self, kind: str, message: str | None = None, **data: Any) -> None:
-        """Make an error of *kind*; an unknown kind or field is a `KeyError` or `TypeError` here, not later."""
+        """Make an error of *kind*; an unknown kind (`KeyError`) or field (`TypeError`) is found here."""
         row = BY_KIND[kind]
         super().__init__(message or row.meaning)
         self.code = row.code
@@ -190,8 +191,15 @@ class RpcError(Exception):
         return self.data.retryable
 
     def body(self) -> "ErrorBody":
-        """Return the `error` member of a response."""
-        return ErrorBody(code=self.code, message=self.message, data=msgspec.Raw(_encode(self.data)))
+        """Return the `error` member of a response. Never raises: what cannot be written is replaced."""
+        try:
+            _encode(self.message)
+            return ErrorBody(code=self.code, message=self.message, data=msgspec.Raw(_encode(self.data)))
+        except (UnicodeEncodeError, TypeError):
+            # A path that is not UTF-8, or a value that is not JSON: the request must get its answer anyway.
+            plain = ErrorData(kind=self.kind, retryable=self.retryable)
+            message = self.message.encode("utf-8", "backslashreplace").decode()
+            return ErrorBody(code=self.code, message=message, data=msgspec.Raw(_encode(plain)))
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
@@ -206,25 +214,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 def from_body(body: ErrorBody) -> RpcError:
-    """Turn a received `error` member into an exception.
+    """Turn a received `error` member into an exception, keeping the peer's code and message.
 
-    An unknown code (a newer peer's, or not ours) becomes `internal_error` with the peer's code and message kept;
-    data that does not fit the registry is ignored.
+    Of an unknown code (a newer peer's) `kind` and `retryable` are kept too if its data has them, else it is
+    an `internal_error`. Data that does not fit the registry is ignored.
     """
     row = BY_CODE.get(body.code)
     error = RpcError(row.kind if row else "internal_error", body.message)
     error.code = body.code
-    if row is not None and bytes(body.data):
-        try:
-            error.data = msgspec.json.decode(body.data, type=row.data)
-        except (msgspec.MsgspecError, UnicodeError):
-            return error
+    try:
+        error.data = msgspec.json.decode(body.data, type=row.data if row else ErrorData)
+    except msgspec.MsgspecError:
+        return error
+    if row is None:
+        error.kind = error.data.kind
     return error
+
+
+_FIELD = re.compile("(?:missing required|contains unknown) field `([^`]*)`")
 
 
 def invalid_params(exc: Exception) -> RpcError:
     """Turn a decoding error of parameters into `invalid_params` with the path of the field."""
-    text = str(exc)
-    reason, _, path = text.partition(" - at `")
+    reason, _, path = str(exc).partition(" - at `")
     path = path.rstrip("`") or "$"
-    return RpcError("invalid_params", f"Invalid parameters at {path}: {reason}", path=path, reason=reason)
+    named = _FIELD.search(reason)
+    if named:
+        path = f"{path}.{named[1]}"
+    return RpcError("invalid_params", f"Invalid parameters at {path}: {reason}.", path=path, reason=reason)

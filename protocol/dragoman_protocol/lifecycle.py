@@ -29,7 +29,7 @@ class InitializeParams(Value):
     client_info: ClientInfo | None = None
     scopes: list[Scope] | None = None
     """Absent: `query`, `tools`, `approve`."""
-    capabilities: dict[str, Any] = {}
+    capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
     """`{"permissions": true}`: this client answers `permission/request`."""
     trace: TraceValue = "off"
 
@@ -45,7 +45,7 @@ class ServerCapabilities(Value):
     """What this daemon can do beyond the protocol's version; tags, not versions."""
 
     methods: list[str]
-    features: list[str] = []
+    features: list[str] = msgspec.field(default_factory=list)
 
 
 class InitializeResult(Value):
@@ -57,7 +57,7 @@ class InitializeResult(Value):
     scopes: list[Scope]
     """What was granted."""
     connection_id: str
-    limits: dict[str, int] = {}
+    limits: dict[str, int] = msgspec.field(default_factory=dict)
     """`maxMessageBytes`, `maxRunningRequests`."""
 
 

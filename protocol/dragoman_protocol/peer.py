@@ -1,20 +1,23 @@
 """One end of a JSON-RPC 2.0 conversation, without I/O; the same class serves the daemon and its clients.
 
-`receive` turns bytes into what arrived; `request`, `notify`, `respond` and `fail` turn intentions into bytes.
-The peer keeps the two books of a connection: requests that came in and are owed exactly one response, and
-requests that went out and wait for theirs. Batches are taken apart on arrival and their responses put together
-again; the caller never sees a batch.
+`receive` turns bytes into what arrived; `request`, `notify`, `respond` and `fail` turn intentions into
+bytes. The peer keeps the two books of a connection: requests that came in and are owed exactly one response,
+and requests that went out and wait for theirs. Batches are taken apart on arrival and their responses put
+together again; the caller never sees a batch.
 
-What is wrong on the wire is answered here as the specification says, through `Reply` (bytes to send).
+What is wrong on the wire is answered here as the specification says, through `Reply` (bytes to send). A
+broken *response* is never answered, for an answer to an answer could go back and forth for ever; if it is
+the answer to a request of ours, that request fails with what is wrong with it.
 """
 
 from typing import Any
 
 import msgspec
 
-from .codec import MAX_MESSAGE, Decoder, Framing, encode_frame
-from .errors import RpcError, from_body
+from .codec import MAX_MESSAGE, Decoder, Framing, encode_frame, too_large
+from .errors import FieldData, RpcError, from_body
 from .wire import (
+    NO_RAW,
     Envelope,
     Id,
     decode_envelope,
@@ -22,7 +25,7 @@ from .wire import (
     encode_notification,
     encode_request,
     encode_result,
-    salvage_id,
+    salvage,
     split_batch,
 )
 
@@ -70,16 +73,18 @@ Arrival = Request | Notification | Response | Reply
 class _Batch(msgspec.Struct, eq=False):
     """A batch whose responses are being collected."""
 
-    owed: int = 0
-    replies: list[bytes] = []
+    owed: int
+    replies: list[bytes]
 
 
 class Peer:
     """One end of a connection."""
 
     def __init__(self, *, framing: Framing | None = None, max_bytes: int = MAX_MESSAGE) -> None:
-        """Speak in *framing*, or in whichever the other end speaks first; read at most *max_bytes* a message."""
+        """Speak in *framing*, or in whichever the other end speaks first; read at most *max_bytes* each."""
         self.decoder = Decoder(max_bytes=max_bytes, framing=framing)
+        self.max_sent_bytes = MAX_MESSAGE
+        """Longest message that the other end will read; longer ones are refused here while its sender can be told."""
         self.incoming: dict[Id, Request] = {}
         """Requests that are owed a response."""
         self.outgoing: dict[Id, Any] = {}
@@ -101,7 +106,7 @@ class Peer:
         for frame in self.decoder.feed(data):
             if isinstance(frame, RpcError):
                 reply = encode_frame(encode_error(None, frame), self.framing)
-                arrivals.append(Reply(reply, frame, fatal=self.decoder.broken))
+                arrivals.append(Reply(reply, frame, fatal=frame.kind == "bad_framing"))
             elif frame[:1] == b"[" or (frame[:1].isspace() and frame.lstrip()[:1] == b"["):
                 self._receive_batch(frame, arrivals)
             else:
@@ -112,7 +117,7 @@ class Peer:
         try:
             message = decode_envelope(frame)
         except RpcError as error:
-            self._refuse(salvage_id(frame) if error.kind != "parse_error" else None, error, arrivals, batch)
+            self._receive_broken(frame, error, arrivals, batch)
             return
         method = message.method
         id = message.id
@@ -129,7 +134,8 @@ class Peer:
         elif id is None:
             self._refuse(None, _invalid("`id` must be a string or an integer", "$.id"), arrivals, batch)
         elif id in self.incoming:
-            self._refuse(id, _invalid(f"the id {id!r} is in use by a request in flight", "$.id"), arrivals, batch)
+            text = f"the id {id!r} is in use by a request in flight"
+            self._refuse(id, _invalid(text, "$.id"), arrivals, batch)
         else:
             request = Request(id, method, message.params, batch)
             if batch is not None:
@@ -143,14 +149,28 @@ class Peer:
             text = "the member `method` (or, in a response, `result` or `error`) is missing"
             self._refuse(message.id, _invalid(text, "$"), arrivals, batch)
             return
-        id = message.id
-        if id is msgspec.UNSET or id is None or id not in self.outgoing:
-            # Never answered: an answer to an answer could go back and forth for ever.
-            self.unexpected_responses += 1
-            return
-        waiter = self.outgoing.pop(id)
         error = from_body(message.error) if message.error is not None else None
-        arrivals.append(Response(id, waiter, message.result, error))
+        self._resolve(message.id, message.result, error, arrivals)
+
+    def _receive_broken(
+        self, frame: bytes, error: RpcError, arrivals: list[Arrival], batch: _Batch | None
+    ) -> None:
+        if error.kind == "parse_error":
+            self._refuse(None, error, arrivals, batch)
+            return
+        id, is_response = salvage(frame)
+        if is_response:
+            self._resolve(id, NO_RAW, error, arrivals)
+        else:
+            # With two ids nobody can tell which one waits.
+            known = not (isinstance(error.data, FieldData) and error.data.path == "$.id")
+            self._refuse(id if known else None, error, arrivals, batch)
+
+    def _resolve(self, id: Any, result: msgspec.Raw, error: RpcError | None, arrivals: list[Arrival]) -> None:
+        if id in self.outgoing:
+            arrivals.append(Response(id, self.outgoing.pop(id), result, error))
+        else:
+            self.unexpected_responses += 1
 
     def _receive_batch(self, frame: bytes, arrivals: list[Arrival]) -> None:
         try:
@@ -158,8 +178,8 @@ class Peer:
             if not parts:
                 raise _invalid("a batch must not be empty", "$")
             if len(parts) > MAX_BATCH:
-                raise RpcError("too_complex", f"The batch has {len(parts)} messages; at most {MAX_BATCH} are allowed.",
-                               limit=MAX_BATCH, actual=len(parts))  # fmt: skip
+                text = f"The batch has {len(parts)} messages; at most {MAX_BATCH} are allowed."
+                raise RpcError("too_complex", text, limit=MAX_BATCH, actual=len(parts))
         except RpcError as error:
             self._refuse(None, error, arrivals, None)
             return
@@ -171,9 +191,7 @@ class Peer:
         if data:
             arrivals.append(Reply(data, RpcError("invalid_request")))
 
-    def _refuse(
-        self, id: Any, error: RpcError, arrivals: list[Arrival], batch: _Batch | None
-    ) -> None:
+    def _refuse(self, id: Any, error: RpcError, arrivals: list[Arrival], batch: _Batch | None) -> None:
         reply = encode_error(None if id is msgspec.UNSET else id, error)
         if batch is None:
             arrivals.append(Reply(encode_frame(reply, self.framing), error))
@@ -183,27 +201,32 @@ class Peer:
     # -- out
 
     def request(self, method: str, params: Any = None, waiter: Any = None) -> tuple[Id, bytes]:
-        """Make a request; its `Response` will carry *waiter*. Returns its id and the bytes to send."""
-        self._next_id += 1
-        id = self._next_id
-        data = encode_frame(encode_request(id, method, params), self.framing)
+        """Make a request; its `Response` will carry *waiter*. Returns its id and the bytes to send.
+
+        Raises `RpcError` (`message_too_large`) above `max_sent_bytes`, and what the encoder raises for
+        *params* that are not JSON; nothing is then waited for.
+        """
+        id = self._next_id + 1
+        message = self._sendable(encode_request(id, method, params))
+        self._next_id = id
         self.outgoing[id] = waiter
-        return id, data
+        return id, encode_frame(message, self.framing)
 
     def notify(self, method: str, params: Any = None) -> bytes:
-        """Make a notification; returns the bytes to send."""
-        return encode_frame(encode_notification(method, params), self.framing)
+        """Make a notification; returns the bytes to send. Raises as `request` does."""
+        return encode_frame(self._sendable(encode_notification(method, params)), self.framing)
 
     def respond(self, request: Request, result: Any) -> bytes:
         """Answer *request*; returns the bytes to send (none while its batch is incomplete).
 
         Raises `LookupError` if it was answered before: one request, one response. A result that cannot be
-        encoded raises before anything is settled, so the request can still be failed.
+        encoded, or is longer than `max_sent_bytes`, raises before anything is settled, so the request can
+        still be failed.
         """
-        return self._answer(request, encode_result(request.id, result))
+        return self._answer(request, self._sendable(encode_result(request.id, result)))
 
     def fail(self, request: Request, error: RpcError) -> bytes:
-        """Answer *request* with an error; as `respond`."""
+        """Answer *request* with an error; as `respond`, but it never raises for what the error carries."""
         return self._answer(request, encode_error(request.id, error))
 
     def forget(self, id: Id) -> Any:
@@ -216,6 +239,11 @@ class Peer:
         self.outgoing.clear()
         self.incoming.clear()
         return waiters
+
+    def _sendable(self, message: bytes) -> bytes:
+        if len(message) > self.max_sent_bytes:
+            raise too_large(self.max_sent_bytes, len(message))
+        return message
 
     def _answer(self, request: Request, reply: bytes) -> bytes:
         if self.incoming.get(request.id) is not request:
@@ -231,7 +259,11 @@ class Peer:
         batch.owed -= 1
         if batch.owed or not batch.replies:
             return b""
-        return encode_frame(b"[" + b",".join(batch.replies) + b"]", self.framing)
+        whole = b"[" + b",".join(batch.replies) + b"]"
+        if len(whole) <= self.max_sent_bytes:
+            return encode_frame(whole, self.framing)
+        # Too long for the other end to read at once; so that no id is left unanswered, one array for each.
+        return b"".join(encode_frame(b"[" + reply + b"]", self.framing) for reply in batch.replies)
 
 
 def _invalid(reason: str, path: str) -> RpcError:

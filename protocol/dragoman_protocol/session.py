@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import msgspec
+
 from .values import Params, Value
 
 SessionState = Literal["idle", "running", "interrupted"]
@@ -11,7 +13,7 @@ TurnStatus = Literal["running", "completed", "cancelled", "failed", "interrupted
 """`cancelled` by a client, `interrupted` by the end of the daemon, `failed` with an error."""
 
 
-class Usage(Value, frozen=True):
+class Usage(Value, frozen=True):  # type: ignore[misc]  # a rule of dataclasses, not of msgspec
     """Tokens of a turn, as the model's provider counted them. Cache reads are not part of `inputTokens`."""
 
     input_tokens: int = 0
@@ -38,7 +40,7 @@ class SessionInfo(Value):
     cost_usd: float | None = None
     """Estimate by Claude Code, summed over turns; absent when unknown, never 0 for unknown."""
     usage: Usage = Usage()
-    tags: list[str] = []
+    tags: list[str] = msgspec.field(default_factory=list)
     claude_session_id: str | None = None
 
 
