@@ -59,6 +59,13 @@ class Attachments:
         """Attach to the channels of *sessions*."""
         self._sessions = sessions
         self._open: dict[tuple[str, str], _Attachment] = {}
+        self._clients: set[str] = set()
+
+    def enters(self, caller_id: str) -> bool:
+        """True the first time for this client: then somebody has to call `leave` when it goes."""
+        first = caller_id not in self._clients
+        self._clients.add(caller_id)
+        return first
 
     async def attach(self, session_id: str, cursor: str | None, caller_id: str, deliver: Deliver) -> StreamAttachResult:
         """Replay what came after *cursor* (None: everything), then deliver live until `detach`.
@@ -92,6 +99,7 @@ class Attachments:
 
     def leave(self, caller_id: str) -> None:
         """The client is gone."""
+        self._clients.discard(caller_id)
         for key in [key for key in self._open if key[0] == caller_id]:
             self._open[key].end()
 

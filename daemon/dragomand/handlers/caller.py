@@ -1,0 +1,23 @@
+"""A connection as the engine's caller."""
+
+from dragoman_protocol.errors import RpcError
+from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
+
+from ..engine.caller import Approver, Caller
+from ..server.route import Client
+
+
+def caller_of(client: Client) -> Caller:
+    """Return who *client* is; it can be asked if it said so (`capabilities.permissions`)."""
+    able = client.capabilities.get("permissions") is True and not client.closed
+    return Caller(id=client.id, name=client.name, scopes=client.scopes, approver=_approver(client) if able else None)
+
+
+def _approver(client: Client) -> Approver:
+    async def ask(question: PermissionRequestParams) -> PermissionDecision:
+        try:
+            return await client.request("permission/request", question, PermissionDecision)
+        except RpcError as error:
+            raise ConnectionError(f"the client could not be asked: {error.message}") from error
+
+    return ask

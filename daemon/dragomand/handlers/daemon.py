@@ -1,0 +1,22 @@
+"""`daemon/*`."""
+
+from collections.abc import Callable
+
+from dragoman_protocol.lifecycle import DaemonStatusResult, DaemonStopParams, DaemonStopResult
+from dragoman_protocol.values import Empty
+
+from ..server.route import Call, Handler
+
+
+def daemon_handlers(
+    status: Callable[[], DaemonStatusResult], stop: Callable[[int | None], int]
+) -> dict[str, Handler]:
+    """Return the group's handlers by method; *stop* takes the grace in ms and returns how many turns run."""
+
+    def status_(_call: Call, _params: Empty) -> DaemonStatusResult:
+        return status()
+
+    def stop_(_call: Call, params: DaemonStopParams) -> DaemonStopResult:
+        return DaemonStopResult(stopping=True, running=stop(params.grace_ms))
+
+    return {"daemon/status": status_, "daemon/stop": stop_}

@@ -1,0 +1,24 @@
+"""`query/*`."""
+
+from dragoman_protocol.query import QueryRunParams, QueryRunResult
+
+from ..engine.queries import Queries
+from ..engine.sessions import Sessions
+from ..server.route import Call, Handler
+from .caller import caller_of
+from .progress import event_progress
+from .sessions_seen import noting
+
+
+def query_handlers(queries: Queries, sessions: Sessions) -> dict[str, Handler]:
+    """Return the group's handlers by method."""
+
+    async def run(call: Call, params: QueryRunParams) -> QueryRunResult:
+        return await queries.run(
+            params,
+            caller_of(call.client),
+            started=noting(call.client, sessions),
+            subscriber=event_progress(call.client, params.partial_result_token),
+        )
+
+    return {"query/run": run}

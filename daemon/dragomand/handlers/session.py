@@ -1,0 +1,27 @@
+"""`session/*`."""
+
+from dragoman_protocol import session as wire
+
+from ..engine.sessions import Sessions
+from ..server.route import Call, Handler
+
+
+def session_handlers(sessions: Sessions) -> dict[str, Handler]:
+    """Return the group's handlers by method."""
+
+    async def list_(call: Call, params: wire.SessionListParams) -> wire.SessionListResult:
+        everybodys = "read-all-sessions" in call.client.scopes
+        only = None if everybodys else sessions.seen_by(call.client.id)
+        return await sessions.list(limit=params.limit, cursor=params.cursor, cwd=params.cwd, tag=params.tag, only=only)
+
+    async def get(_call: Call, params: wire.SessionGetParams) -> wire.SessionGetResult:
+        return await sessions.get(params.session_id)
+
+    async def messages(_call: Call, params: wire.SessionMessagesParams) -> wire.SessionMessagesResult:
+        return await sessions.messages(params.session_id, limit=params.limit, cursor=params.cursor)
+
+    async def delete(_call: Call, params: wire.SessionDeleteParams) -> wire.SessionDeleteResult:
+        await sessions.delete(params.session_id)
+        return wire.SessionDeleteResult(deleted=True)
+
+    return {"session/list": list_, "session/get": get, "session/messages": messages, "session/delete": delete}

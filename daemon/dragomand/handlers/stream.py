@@ -1,0 +1,85 @@
+"""`stream/*`."""
+
+from dragoman_protocol import stream as wire
+from dragoman_protocol.values import Empty
+
+from ..engine.attachments import Attachments, Deliver
+from ..engine.channel import Published
+from ..engine.queries import Queries
+from ..engine.sessions import Sessions
+from ..engine.streams import Streams
+from ..server.route import Call, Client, Handler
+from .caller import caller_of
+from .sessions_seen import noting
+
+
+def stream_handlers(
+    streams: Streams, queries: Queries, sessions: Sessions, attachments: Attachments
+) -> dict[str, Handler]:
+    """Return the group's handlers by method."""
+
+    async def open_(call: Call, params: wire.StreamOpenParams) -> wire.StreamOpenResult:
+        session_id, channel = await streams.open(params, caller_of(call.client))
+        noting(call.client, sessions)(session_id)
+        _leave_on_close(call.client, attachments)
+        attached = await attachments.attach(
+            session_id, channel.cursor, call.client.id, _deliver(call.client, session_id, channel.cursor)
+        )
+        return wire.StreamOpenResult(session_id=session_id, cursor=attached.cursor)
+
+    async def send(call: Call, params: wire.StreamSendParams) -> wire.StreamSendResult:
+        return wire.StreamSendResult(turn_id=await streams.send(params, caller_of(call.client)))
+
+    async def attach(call: Call, params: wire.StreamAttachParams) -> wire.StreamAttachResult:
+        noting(call.client, sessions)(params.session_id)
+        _leave_on_close(call.client, attachments)
+        deliver = _deliver(call.client, params.session_id, params.cursor or "")
+        return await attachments.attach(params.session_id, params.cursor, call.client.id, deliver)
+
+    async def detach(call: Call, params: wire.StreamDetachParams) -> Empty:
+        attachments.detach(params.session_id, call.client.id)
+        return Empty()
+
+    async def interrupt(_call: Call, params: wire.StreamInterruptParams) -> wire.StreamInterruptResult:
+        turn = streams.turn_of(params.session_id) or queries.turn_of(params.session_id)
+        if turn is None:
+            await sessions.channel(params.session_id)  # raises if there is no such session
+            sessions.tidy(params.session_id)
+        stoppable = turn is not None and params.turn_id in (None, turn.turn_id)
+        if turn is not None and stoppable:
+            turn.stop("client")
+        return wire.StreamInterruptResult(interrupted=stoppable)
+
+    async def close(_call: Call, params: wire.StreamCloseParams) -> Empty:
+        await streams.close(params.session_id)
+        return Empty()
+
+    return {
+        "stream/open": open_,
+        "stream/send": send,
+        "stream/attach": attach,
+        "stream/detach": detach,
+        "stream/interrupt": interrupt,
+        "stream/close": close,
+    }
+
+
+def _leave_on_close(client: Client, attachments: Attachments) -> None:
+    if attachments.enters(client.id):
+        client.on_close(lambda: attachments.leave(client.id))
+
+
+def _deliver(client: Client, session_id: str, cursor: str) -> Deliver:
+    """Return what sends each event; a client too slow for a durable one is told where to continue."""
+
+    def deliver(event: Published) -> bool:
+        nonlocal cursor
+        if client.event("stream/event", event.raw, ephemeral=event.ephemeral):
+            cursor = event.params.cursor or cursor
+            return True
+        if event.ephemeral:
+            return True
+        client.notify("stream/dropped", wire.StreamDroppedParams(session_id=session_id, cursor=cursor))
+        return False
+
+    return deliver
