@@ -1,7 +1,7 @@
 """The one table of methods: everything that may be asked for or told, in either direction.
 
-The server's routes, the clients' stubs, the JSON Schema, the OpenRPC document and `reference.md` all come from
-here. A row names its parameters, result, the errors of its own, its lane and the scope it needs.
+The server's routes, the clients' stubs, the JSON Schema, the OpenRPC document and `reference.md` all come
+from here. A row names its parameters, result, the errors of its own, its lane and the scope it needs.
 
 Lanes say how requests are ordered:
 
@@ -48,51 +48,63 @@ class Method(NamedTuple):
 
 
 _SESSION = ("session_not_found", "storage_failed")
-_UPSTREAM = ("auth_required", "auth_failed", "throttled", "quota_exhausted", "upstream_overloaded", "upstream_rejected",
-             "upstream_unavailable", "claude_not_found", "claude_crashed", "claude_protocol", "resume_mismatch")  # fmt: skip
-_TURN = (*_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
-         "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed")  # fmt: skip
+_UPSTREAM = (
+    "auth_required", "auth_failed", "throttled", "quota_exhausted", "upstream_overloaded",
+    "upstream_rejected", "upstream_unavailable", "claude_not_found", "claude_crashed", "claude_protocol", "resume_mismatch",
+)  # fmt: skip
+_TURN = (
+    *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
+    "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed",
+)  # fmt: skip
 
 _ROWS = (
     # -- the connection
     Method("initialize", "Open the connection: who calls, which scopes it asks for, what it can answer.",
-           lifecycle.InitializeParams, lifecycle.InitializeResult, ("already_initialized", "too_many_clients"),
-           lane="inline", before_initialize=True),
+           lifecycle.InitializeParams, lifecycle.InitializeResult,
+           ("already_initialized", "too_many_clients"), lane="inline", before_initialize=True),
     Method("initialized", "The client is ready. Optional.", Empty, None),
-    Method("shutdown", "Finish: running requests are cancelled and answered; nothing new is accepted but `exit`.",
-           Empty, Empty, before_initialize=False),
+    Method("shutdown",
+           "Finish: running requests are cancelled and answered; nothing new is accepted but `exit`.", Empty,
+           Empty, before_initialize=False),
     Method("exit", "Close the connection. The shared daemon goes on.", Empty, None, before_initialize=True),
-    Method("$/cancelRequest", "Cancel a request. It still gets its one response.", lifecycle.CancelParams, None),
+    Method("$/cancelRequest", "Cancel a request. It still gets its one response.", lifecycle.CancelParams,
+           None),
     Method("$/setTrace", "Change the trace level.", lifecycle.SetTraceParams, None),
     # -- auth
-    Method("auth/status", "Which credential the daemon holds, from memory.", Empty, auth.AuthStatusResult, lane="inline"),
+    Method("auth/status", "Which credential the daemon holds, from memory.", Empty, auth.AuthStatusResult,
+           lane="inline"),
     # -- query
-    Method("query/run", "Run one turn and wait for its end; with a `partialResultToken` its events arrive meanwhile.",
+    Method("query/run",
+           "Run one turn and wait for its end; with a `partialResultToken` its events arrive meanwhile.",
            query.QueryRunParams, query.QueryRunResult, _TURN, scope="query", notifies=("$/progress",)),
     # -- orchestrate
     Method("orchestrate/parallel", "Run independent queries side by side and return every outcome.",
-           orchestrate.OrchestrateParallelParams, orchestrate.OrchestrateParallelResult, ("auth_required", "invalid_cwd"),
-           scope="query", notifies=("$/progress",)),
+           orchestrate.OrchestrateParallelParams, orchestrate.OrchestrateParallelResult,
+           ("auth_required", "invalid_cwd"), scope="query", notifies=("$/progress",)),
     # -- session
-    Method("session/list", "Stored sessions, newest first: this connection's own, with `read-all-sessions` everybody's.",
+    Method("session/list",
+           "Stored sessions, newest first: this connection's own, with `read-all-sessions` everybody's.",
            session.SessionListParams, session.SessionListResult, ("storage_failed",), scope="query"),
-    Method("session/get", "One session with its turns.", session.SessionGetParams, session.SessionGetResult, _SESSION,
-           scope="query"),
+    Method("session/get", "One session with its turns.", session.SessionGetParams, session.SessionGetResult,
+           _SESSION, scope="query"),
     Method("session/messages", "The items of a session, oldest first.", session.SessionMessagesParams,
            session.SessionMessagesResult, _SESSION, scope="query"),
     Method("session/delete", "Delete a session and everything in it, for good.", session.SessionDeleteParams,
            session.SessionDeleteResult, (*_SESSION, "session_busy", "storage_full"), scope="query"),
     # -- stream
-    Method("stream/open", "Open a session whose Claude Code process stays alive between turns, and attach to it.",
+    Method("stream/open",
+           "Open a session whose Claude Code process stays alive between turns, and attach to it.",
            stream.StreamOpenParams, stream.StreamOpenResult, _TURN, lane="session", scope="query",
            notifies=("stream/event",)),
-    Method("stream/send", "Send a message to an open session; answered when the turn is accepted, not at its end.",
-           stream.StreamSendParams, stream.StreamSendResult, (*_TURN, "stream_not_open"), lane="session", scope="query"),
+    Method("stream/send",
+           "Send a message to an open session; answered when the turn is accepted, not at its end.",
+           stream.StreamSendParams, stream.StreamSendResult, (*_TURN, "stream_not_open"), lane="session",
+           scope="query"),
     Method("stream/attach", "Subscribe to a session's events, replayed from a cursor and then live.",
            stream.StreamAttachParams, stream.StreamAttachResult, _SESSION, lane="session", scope="query",
            notifies=("stream/event", "stream/dropped")),
-    Method("stream/detach", "Stop receiving a session's events.", stream.StreamDetachParams, Empty, lane="session",
-           scope="query"),
+    Method("stream/detach", "Stop receiving a session's events.", stream.StreamDetachParams, Empty,
+           lane="session", scope="query"),
     Method("stream/interrupt", "Stop the running turn of a session; it still ends with `turnCompleted`.",
            stream.StreamInterruptParams, stream.StreamInterruptResult, ("session_not_found",), scope="query"),
     Method("stream/close", "End the session's process; the session stays and can be continued.",
@@ -101,19 +113,22 @@ _ROWS = (
     Method("permission/respond", "Decide a pending permission, from any connection that may approve.",
            lifecycle.PermissionRespondParams, lifecycle.PermissionRespondResult,
            ("permission_not_found", "already_resolved"), lane="inline", scope="approve"),
-    Method("limits/state", "How many turns run and wait, and how many may.", Empty, limits.LimitsStateResult, lane="inline"),
+    Method("limits/state", "How many turns run and wait, and how many may.", Empty, limits.LimitsStateResult,
+           lane="inline"),
     Method("daemon/status", "The daemon as it is.", Empty, lifecycle.DaemonStatusResult, lane="inline"),
-    Method("daemon/stop", "Stop the daemon: running turns get the grace, then are cancelled.", lifecycle.DaemonStopParams,
-           lifecycle.DaemonStopResult, lane="inline", scope="admin"),
+    Method("daemon/stop", "Stop the daemon: running turns get the grace, then are cancelled.",
+           lifecycle.DaemonStopParams, lifecycle.DaemonStopResult, lane="inline", scope="admin"),
     # -- from the daemon
-    Method("permission/request", "May this tool run? No answer in time is a denial.", lifecycle.PermissionRequestParams,
-           lifecycle.PermissionDecision, sender="daemon"),
-    Method("$/progress", "An event of the request that brought this token.", lifecycle.ProgressParams, None, sender="daemon"),
-    Method("$/logTrace", "What happens on this connection, if it asked for a trace.", lifecycle.LogTraceParams, None,
+    Method("permission/request", "May this tool run? No answer in time is a denial.",
+           lifecycle.PermissionRequestParams, lifecycle.PermissionDecision, sender="daemon"),
+    Method("$/progress", "An event of the request that brought this token.", lifecycle.ProgressParams, None,
            sender="daemon"),
-    Method("stream/event", "One event of a session this connection is attached to.", stream.StreamEventParams, None,
-           sender="daemon"),
-    Method("stream/dropped", "This connection reads too slowly and is no longer attached; attach again from the cursor.",
+    Method("$/logTrace", "What happens on this connection, if it asked for a trace.",
+           lifecycle.LogTraceParams, None, sender="daemon"),
+    Method("stream/event", "One event of a session this connection is attached to.", stream.StreamEventParams,
+           None, sender="daemon"),
+    Method("stream/dropped",
+           "This connection reads too slowly and is no longer attached; attach again from the cursor.",
            stream.StreamDroppedParams, None, sender="daemon"),
 )  # fmt: skip
 

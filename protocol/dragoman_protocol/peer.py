@@ -84,7 +84,7 @@ class Peer:
         """Speak in *framing*, or in whichever the other end speaks first; read at most *max_bytes* each."""
         self.decoder = Decoder(max_bytes=max_bytes, framing=framing)
         self.max_sent_bytes = MAX_MESSAGE
-        """Longest message that the other end will read; longer ones are refused here while its sender can be told."""
+        """Longest message that the other end will read; a longer one is refused before it is sent."""
         self.incoming: dict[Id, Request] = {}
         """Requests that are owed a response."""
         self.outgoing: dict[Id, Any] = {}

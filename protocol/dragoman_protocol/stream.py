@@ -131,7 +131,6 @@ class TurnCompleted(Value, tag="turnCompleted", tag_field="type"):
 
     turn_id: str
     status: TurnStatus
-    text: str = ""
     stop_reason: str | None = None
     error: dict[str, Any] | None = None
     """`{kind, message, …}` for `failed`."""
@@ -145,7 +144,8 @@ class Raw(Value, tag="raw", tag_field="type"):
 
 Event = (
     TurnStarted | UserMessage | TextDelta | ThinkingDelta | AssistantText | Thinking | ToolUse | ToolResult
-    | PermissionAsked | PermissionResolved | Waiting | Retrying | UsageReported | RateLimit | TurnCompleted | Raw
+    | PermissionAsked | PermissionResolved | Waiting | Retrying | UsageReported | RateLimit | TurnCompleted
+    | Raw
 )  # fmt: skip
 """Everything that can happen in a session; `type` tells which."""
 
@@ -183,7 +183,7 @@ class StreamOpenResult(Value):
 
 
 class StreamSendParams(Params):
-    """Send a message to an open session. The answer comes when the turn is queued or begun, not at its end."""
+    """Send a message to an open session; answered when the turn is queued or begun, not at its end."""
 
     session_id: str
     prompt: Prompt

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import generate
 from generate import stubs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,8 +20,8 @@ OUTPUTS: dict[str, Callable[[], str]] = {
 
 def main(argv: list[str]) -> int:
     """Write the generated files, or with `--check` print what would change; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python protocol/generate", description="Write what follows from the table.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 with a diff if a file is stale")
+    parser = argparse.ArgumentParser(prog="python protocol/generate", description=generate.__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is stale")
     arguments = parser.parse_args(argv)
     return check(ROOT) if arguments.check else write(ROOT)
 
@@ -43,9 +44,8 @@ def check(root: Path) -> int:
         old, new = _read(root / path), render()
         if old != new:
             stale += 1
-            sys.stdout.writelines(
-                difflib.unified_diff(old.splitlines(True), new.splitlines(True), path, f"{path} (generated now)")
-            )
+            before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+            sys.stdout.writelines(difflib.unified_diff(before, after, path, f"{path} (generated now)"))
     if stale:
         print(f"\n{stale} generated file(s) are stale. Run: python protocol/generate")
     return 1 if stale else 0

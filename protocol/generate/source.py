@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-VALUE_MODULES = ("values", "content", "auth", "session", "query", "stream", "orchestrate", "limits", "lifecycle")
+VALUE_MODULES = (
+    "values", "content", "auth", "session", "query", "stream", "orchestrate", "limits", "lifecycle",
+)  # fmt: skip
 """Modules whose types travel, in reading order; the data types of `errors` are added where needed."""
 
 
@@ -48,8 +50,8 @@ def doc_after(body: list[ast.stmt], index: int) -> str:
     """Return the docstring below the assignment at *index*, its lines joined; empty if there is none."""
     if index + 1 < len(body):
         node = body[index + 1]
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return " ".join(node.value.value.split())
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return " ".join(str(node.value.value).split())
     return ""
 
 

@@ -138,4 +138,6 @@ def _docstring(row: Method, fields: tuple[source.Field, ...]) -> str:
 
 
 def _filled(text: str, further: str = "") -> str:
-    return textwrap.fill(text, WIDTH - 11, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, WIDTH - 11, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
