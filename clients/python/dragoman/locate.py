@@ -36,6 +36,8 @@ import stat
 import struct
 import sys
 
+from dragoman import DragomanError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +52,7 @@ _LOCK_RECORD_BYTES = 16384
 _SOL_LOCAL, _LOCAL_PEERCRED, _LOCAL_PEERPID = 0, 1, 2
 
 
-class LocateError(Exception):
+class LocateError(DragomanError):
     """Base of what this module raises: the daemon's place cannot be told, reached or trusted."""
 
 

@@ -1,0 +1,1 @@
+"""The command `dragoman`: bare commands for programs, and commands for people (extra `cli`)."""

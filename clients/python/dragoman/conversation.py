@@ -1,0 +1,298 @@
+"""What a client says and hears on one connection, without I/O: `sync` and `aio` move the bytes.
+
+`initialize` is the first thing said, together with the first call. What was said is kept until the first
+byte comes back: a daemon that was leaving closes without one, and its successor is told the same from the
+beginning (`start_afresh`).
+"""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from dragoman_protocol.errors import RpcError
+from dragoman_protocol.lifecycle import (
+    CancelParams,
+    ClientInfo,
+    InitializeParams,
+    InitializeResult,
+    PermissionDecision,
+    PermissionRequestParams,
+    ProgressParams,
+    Scope,
+)
+from dragoman_protocol.peer import Notification, Peer, Reply, Request, Response
+from dragoman_protocol.stream import EPHEMERAL, Raw, StreamEventParams
+from dragoman_protocol.values import Empty
+from dragoman_protocol.wire import Id
+
+from dragoman import __version__
+from dragoman.errors import AnswerError, ConnectionClosedError, DragomanError, from_rpc
+from dragoman.locate import BusyError
+
+QUIET_S = 30.0
+"""After so many seconds of waiting without a byte, the daemon is asked for a sign of life; after as many more
+without one, it is given up as frozen."""
+
+MAX_QUEUED = 10_000
+"""Events of one turn that may wait to be read. Beyond it ephemeral ones are left out, which their offsets
+make harmless; durable ones may take ten times as much, and beyond that the turn is cancelled."""
+
+_FRESH_STARTS = 3
+_REPEATABLE_BYTES = 32 * 1024 * 1024
+
+
+class Pending:
+    """One request in flight, and the events that it brings if it asked for them."""
+
+    __slots__ = ("answered", "cancelled", "error", "events", "id", "method", "result", "token", "wake")
+
+    def __init__(self, method: str, wake: Callable[[], None], token: int | None) -> None:
+        """Wait for the answer to *method*; *wake* is called when something came; *token* asks for events."""
+        self.method = method
+        self.id: Id = 0
+        self.wake = wake
+        self.token = token
+        self.events: deque[StreamEventParams] = deque()
+        self.answered = False
+        self.cancelled = False
+        self.result = msgspec.Raw()
+        self.error: DragomanError | None = None
+
+    def take(self, result: type[Any]) -> Any:
+        """Return the answer, decoded as *result*, or raise what it was answered with."""
+        if self.error is not None:
+            raise self.error
+        try:
+            return msgspec.json.decode(self.result, type=result)
+        except msgspec.MsgspecError as failed:
+            raise AnswerError(f"The answer to {self.method} does not fit: {failed}") from None
+
+
+class Question:
+    """A `permission/request` that waits for a person's word."""
+
+    __slots__ = ("params", "request")
+
+    def __init__(self, request: Request, params: PermissionRequestParams) -> None:
+        """Keep *params* for the person and *request* for the answer."""
+        self.request = request
+        self.params = params
+
+
+class Conversation:
+    """One client's side. Put bytes in with `receive`, send what is in `out`; nothing here waits."""
+
+    def __init__(
+        self, client_name: str | None, scopes: Iterable[Scope] | None, *, asks: bool, wake: Callable[[], None]
+    ) -> None:
+        """Begin with `initialize`. *asks*: permissions can be asked for here. *wake*: see `Pending`."""
+        self.out = bytearray()
+        """What is to be sent; the driver removes what it has sent."""
+        self.questions: deque[Question] = deque()
+        self.failed: DragomanError | None = None
+        """Why the conversation is over; None while it is not."""
+        self._peer = Peer(framing="lines")
+        self._said: bytearray | None = bytearray()
+        self._heard = False
+        self._fresh_starts = 0
+        self._asks = asks
+        self._wake = wake
+        self._streams: dict[int | str, Pending] = {}
+        self._probe: Pending | None = None
+        name = client_name or os.path.basename(sys.argv[0]) or "python"
+        self.handshake = self.call(
+            "initialize",
+            InitializeParams(
+                client_info=ClientInfo(name=name, version=__version__),
+                scopes=None if scopes is None else list(scopes),
+                capabilities={"permissions": True} if asks else {},
+            ),
+            wake,
+        )
+
+    # -- said
+
+    def call(
+        self, method: str, params: msgspec.Struct, wake: Callable[[], None], *, token: int | None = None
+    ) -> Pending:
+        """Say a request, and return what waits for its answer."""
+        if self.failed is not None:
+            raise self.failed
+        pending = Pending(method, wake, token)
+        pending.id, data = self._peer.request(method, params, pending)
+        if token is not None:
+            self._streams[token] = pending
+        self._say(data)
+        return pending
+
+    def cancel(self, pending: Pending) -> None:
+        """Ask the daemon to cancel a request; its one answer still comes. Does nothing the second time."""
+        if not (pending.answered or pending.cancelled or self.failed):
+            pending.cancelled = True
+            self._say(self._peer.notify("$/cancelRequest", CancelParams(id=pending.id)))
+
+    def answer(self, question: Question, decision: PermissionDecision) -> None:
+        """Say a person's word, unless the question was withdrawn meanwhile."""
+        if self._peer.incoming.get(question.request.id) is question.request:
+            self._say(self._peer.respond(question.request, decision))
+
+    def leave(self) -> None:
+        """Say that this client goes; what is still in flight will be cancelled by the daemon."""
+        if not self.failed and self._heard:
+            self._say(self._peer.notify("exit", Empty()))
+
+    def _say(self, data: bytes) -> None:
+        self.out += data
+        if self._said is not None:
+            self._said += data
+            if len(self._said) > _REPEATABLE_BYTES:
+                self._said = None
+
+    # -- heard
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the daemon."""
+        self._heard, self._said, self._probe = True, None, None
+        for arrival in self._peer.receive(data):
+            if isinstance(arrival, Response):
+                self._answered(arrival)
+            elif isinstance(arrival, Notification):
+                self._told(arrival)
+            elif isinstance(arrival, Request):
+                self._asked(arrival)
+            else:
+                self._wrong(arrival)
+
+    def start_afresh(self) -> bool:
+        """The daemon closed: tell whether it had said nothing, so that all can be said again to another.
+
+        If so, `out` holds all of it again.
+        """
+        if self._heard or self._said is None or self.failed or self._fresh_starts == _FRESH_STARTS:
+            return False
+        self._fresh_starts += 1
+        self.out = bytearray(self._said)
+        return True
+
+    def silence(self) -> bool:
+        """Nothing was heard for `QUIET_S`: ask for a sign of life; False if none came, and it is over."""
+        if self._probe is not None or not self.handshake.answered:
+            self.lost(BusyError("The daemon took the connection and does not answer; it may be frozen. "
+                                "Look at it with: dragoman daemon status"))  # fmt: skip
+            return False
+        self._probe = self.call("daemon/status", Empty(), lambda: None)
+        return True
+
+    def lost(self, why: DragomanError | None = None) -> None:
+        """The connection is gone: whoever waits gets *why*."""
+        if self.failed is None:
+            self.failed = why or ConnectionClosedError("connection_closed")
+        self._said = None
+        self.questions.clear()
+        self._streams.clear()
+        for pending in self._peer.close():
+            self._settle(pending, self.failed)
+        self._wake()
+
+    def _answered(self, response: Response) -> None:
+        pending: Pending = response.waiter
+        pending.result = response.result
+        self._settle(pending, None if response.error is None else from_rpc(response.error))
+        if pending is self.handshake and pending.error is not None:
+            self.lost(pending.error)
+
+    def _settle(self, pending: Pending, error: DragomanError | None) -> None:
+        pending.error = error
+        pending.answered = True
+        if pending.token is not None:
+            self._streams.pop(pending.token, None)
+        pending.wake()
+
+    def _told(self, told: Notification) -> None:
+        if told.method == "$/progress":
+            progress = _decoded(told.params, ProgressParams)
+            pending = self._streams.get(progress.token) if progress else None
+            if progress and pending and (event := read_event(progress.value)):
+                self._queue(pending, event)
+        elif told.method == "$/cancelRequest":
+            withdrawn = _decoded(told.params, CancelParams)
+            request = self._peer.incoming.get(withdrawn.id) if withdrawn else None
+            if request is not None:
+                self.questions = deque(q for q in self.questions if q.request is not request)
+                self._say(self._peer.fail(request, RpcError("request_cancelled")))
+
+    def _queue(self, pending: Pending, event: StreamEventParams) -> None:
+        waiting = len(pending.events)
+        if waiting >= MAX_QUEUED and isinstance(event.event, EPHEMERAL):
+            return
+        if waiting >= 10 * MAX_QUEUED:
+            self.cancel(pending)
+            return
+        pending.events.append(event)
+        pending.wake()
+
+    def _asked(self, request: Request) -> None:
+        if request.method != "permission/request" or not self._asks:
+            text = f"This client does not answer {request.method}."
+            self._say(self._peer.fail(request, RpcError("method_not_found", text, method=request.method)))
+            return
+        params = _decoded(request.params, PermissionRequestParams)
+        if params is None:
+            self._say(self._peer.fail(request, RpcError("invalid_params")))
+            return
+        self.questions.append(Question(request, params))
+        self._wake()
+
+    def _wrong(self, reply: Reply) -> None:
+        self._say(reply.data)
+        if reply.fatal:
+            self.lost(from_rpc(reply.error))
+
+    def opened(self) -> InitializeResult:
+        """Return the daemon's answer to `initialize`, once it has come."""
+        answer: InitializeResult = self.handshake.take(InitializeResult)
+        return answer
+
+
+class _Unread(msgspec.Struct, rename="camel"):
+    """An event whose kind this version does not know."""
+
+    session_id: str
+    event: msgspec.Raw
+    seq: int | None = None
+    cursor: str | None = None
+
+
+def read_event(data: msgspec.Raw) -> StreamEventParams | None:
+    """Decode one event; of a kind that is not known here it becomes `Raw`, and None if it is none at all."""
+    event: StreamEventParams | None = _decoded(data, StreamEventParams)
+    if event is not None:
+        return event
+    unread = _decoded(data, _Unread)
+    if unread is None:
+        return None
+    return StreamEventParams(
+        session_id=unread.session_id, event=Raw(frame=unread.event), seq=unread.seq, cursor=unread.cursor
+    )
+
+
+def _decoded(data: msgspec.Raw, kind: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+
+
+def decision_of(word: object) -> PermissionDecision:
+    """Turn what an `on_permission` callable returned into a decision: True, False, or a decision itself.
+
+    Anything else raises `TypeError`, and nothing is allowed.
+    """
+    if isinstance(word, PermissionDecision):
+        return word
+    if isinstance(word, bool):
+        return PermissionDecision(decision="allow" if word else "deny")
+    raise TypeError(f"on_permission returned {word!r}; expected True, False or a PermissionDecision")

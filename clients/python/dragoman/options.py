@@ -1,0 +1,53 @@
+"""What a query may be asked with: the keyword arguments of `query` and `stream`, in every client."""
+
+import os
+from typing import TypedDict
+
+from dragoman_protocol.content import Prompt
+from dragoman_protocol.query import PermissionMode, Priority, QueryRunParams, Upstream
+
+
+class QueryOptions(TypedDict, total=False):
+    """Every key may be left out; the comments say what happens then.
+
+    The fields of `query/run` (see `dragoman_protocol.query.QueryRunParams`) with two changes for Python:
+    spans are in seconds, and `cwd` may be any path.
+    """
+
+    cwd: str | os.PathLike[str]  # the process's own; a continued session keeps the one it has
+    session_id: str  # a new session
+    message_id: str  # submitting the same id twice runs it once
+    upstream: Upstream  # "auto"
+    priority: Priority  # "interactive"
+    timeout_s: float  # the daemon's `query.timeoutMs` (600 s); waiting for a permission counts not
+    queue_timeout_s: float  # the daemon's `limits.queueTimeoutMs` (60 s)
+    title: str  # the first line of the prompt
+    tags: list[str]
+    model: str  # Claude Code's own default; an alias (`opus`, `sonnet`, `haiku`) or a full name
+    fallback_model: str
+    system_prompt: str
+    append_system_prompt: str
+    allowed_tools: list[str]  # run without asking, in Claude Code's syntax: `Read`, `Bash(git *)`
+    disallowed_tools: list[str]
+    tools: list[str]  # the built-in tools that exist at all
+    permission_mode: PermissionMode
+    max_turns: int
+    env: dict[str, str]
+
+
+def query_params(prompt: Prompt, options: QueryOptions, token: int | None = None) -> QueryRunParams:
+    """Put the parameters of `query/run` together; *token* asks for the turn's events.
+
+    An unknown option is a `TypeError`, as for any function.
+    """
+    fields: dict[str, object] = dict(options)
+    for seconds, milliseconds in (("timeout_s", "timeout_ms"), ("queue_timeout_s", "queue_timeout_ms")):
+        span = fields.pop(seconds, None)
+        if span is not None:
+            fields[milliseconds] = max(1, round(float(str(span)) * 1000))
+    cwd = options.get("cwd")
+    if cwd is not None:
+        fields["cwd"] = os.path.abspath(cwd)
+    elif options.get("session_id") is None:
+        fields["cwd"] = os.getcwd()
+    return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]

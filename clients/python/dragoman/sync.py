@@ -1,0 +1,230 @@
+"""The blocking client: a plain socket, no asyncio, no thread of its own.
+
+    with dragoman.connect(on_permission=lambda asked: asked.tool_name == "Edit") as claude:
+        answer = claude.query("Fix the typo in README.md", cwd="~/project")
+        print(answer.text, answer.session_id)
+
+A client may be used by several threads at once; whoever waits reads for all (`dragoman.blocking`).
+`on_permission` is called in one of the threads that wait. A client does not survive `os.fork`: connect anew.
+"""
+
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import msgspec
+from dragoman_protocol.content import Prompt
+from dragoman_protocol.lifecycle import InitializeResult, Scope
+from dragoman_protocol.query import QueryRunResult
+from dragoman_protocol.stream import Event
+
+from dragoman import launch, locate
+from dragoman.answer import GrowingText
+from dragoman.blocking import LateError, Link, OnPermission
+from dragoman.conversation import QUIET_S, Conversation, Pending
+from dragoman.errors import RequestTimeoutError
+from dragoman.options import QueryOptions, query_params
+from dragoman.stubs import Calls
+
+T = TypeVar("T")
+
+
+def connect(
+    client_name: str | None = None,
+    *,
+    scopes: Iterable[Scope] | None = None,
+    start: bool = True,
+    on_permission: OnPermission | None = None,
+    env: Mapping[str, str] | None = None,
+) -> "Client":
+    """Connect to the user's daemon, starting it if there is none; close the client when done (`with` does).
+
+    *client_name* is a label in the daemon's lists (default: the program's name). *scopes* (default `query`,
+    `tools`, `approve`) may add `auth`, `read-all-sessions`, `admin`. *on_permission* is asked before a tool
+    runs that is not allowed already; without it such tools are denied. *env* (default: this process's) says
+    where the daemon lives, and is the environment of one started here. Raises `LocateError` and its kinds.
+    """
+    paths = locate.find_paths(env)
+
+    def opener() -> socket.socket:
+        return launch.ensure_daemon(paths, env) if start else locate.connect(paths)
+
+    return Client(opener, client_name=client_name, scopes=scopes, on_permission=on_permission)
+
+
+class Client(Calls):
+    """A connection to the daemon. Beside `query` and `stream` it has every method of the protocol.
+
+    Those raise `RequestError` and its kinds, and `RequestTimeoutError` after `timeout_s`. A connection that
+    was lost is opened again by the next call.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[], socket.socket],
+        *,
+        client_name: str | None = None,
+        scopes: Iterable[Scope] | None = None,
+        on_permission: OnPermission | None = None,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        """Connect with *opener*, which returns a connected stream socket; `connect` is the usual way.
+
+        A daemon that is silent for twice *quiet_s* seconds while it is waited for is given up as frozen.
+        """
+        named = None if scopes is None else list(scopes)
+        asks = on_permission is not None
+
+        def begin() -> Conversation:
+            return Conversation(client_name, named, asks=asks, wake=lambda: None)
+
+        self._tokens = itertools.count(1)
+        self._link = Link(opener, begin, on_permission, quiet_s=quiet_s)
+
+    @property
+    def server(self) -> InitializeResult:
+        """What the daemon said of itself: version, methods, granted scopes. Waits for it the first time."""
+        if not self._link.conversation.handshake.answered:
+            self.limits_state()
+        return self._link.conversation.opened()
+
+    def query(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> QueryRunResult:
+        """Run one turn, wait for its end and return its answer (`.text`, `.session_id`, `.usage`, …).
+
+        See `QueryOptions` for the options. A turn that failed raises; Ctrl-C cancels the turn first.
+        """
+        return self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+
+    def stream(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> "Stream":
+        """Run one turn and return its events as they happen; options as for `query`."""
+        token = next(self._tokens)
+        return Stream(self._link, self._link.call("query/run", query_params(prompt, options, token), token))
+
+    def close(self) -> None:
+        """Close the connection; turns that still run on it are cancelled. Does nothing the second time."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _call(self, method: str, params: msgspec.Struct, result: type[T], timeout_s: float | None) -> T:
+        pending = self._link.call(method, params)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            self._link.wait_or_cancel(pending, lambda: pending.answered, deadline)
+        except LateError:
+            raise RequestTimeoutError(f"No answer to {method} within {timeout_s:g} s.") from None
+        answer: T = pending.take(result)
+        return answer
+
+
+class Stream:
+    """One turn's events, in order: `for event in stream`, then `stream.result`.
+
+    Leaving the loop early cancels the turn. A turn that failed raises at the end of the loop; one that was
+    cancelled here just ends it. Events are the classes of `dragoman_protocol.stream`, of kinds not known to
+    this version `Raw`.
+    """
+
+    def __init__(self, link: Link, pending: Pending) -> None:
+        """Follow *pending*; `Client.stream` makes these."""
+        self._link = link
+        self._pending = pending
+        self._owned: Client | None = None
+        self.session_id: str | None = None
+        """The session, known from the first event on."""
+        self.seq: int | None = None
+        """Number of the last durable event in its session."""
+        self.cursor: str | None = None
+        """Where `stream/attach` would continue after it."""
+
+    def __iter__(self) -> Iterator[Event]:
+        """Return the events that have not been read yet."""
+        try:
+            while (event := self._next()) is not None:
+                yield event
+        finally:
+            self._leave()
+
+    def texts(self) -> Iterator[str]:
+        """Return the answer's text piece by piece, each character once, instead of the events."""
+        growing = GrowingText()
+        for event in self:
+            if piece := growing.new_text(event):
+                yield piece
+
+    @property
+    def result(self) -> QueryRunResult:
+        """How the turn ended. Waits for the end, passing over events not read; raises if it failed."""
+        while self._next(raising=False) is not None:
+            continue
+        self._leave()
+        result: QueryRunResult = self._pending.take(QueryRunResult)
+        return result
+
+    def cancel(self) -> None:
+        """Stop the turn and wait until it has stopped (bounded); `result` then raises."""
+        self._link.abandon(self._pending)
+
+    def __enter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancel the turn if it still runs, and wait until it has stopped."""
+        if not self._pending.answered:
+            self.cancel()
+        self._leave()
+
+    def _next(self, *, raising: bool = True) -> Event | None:
+        pending = self._pending
+        self._link.wait_or_cancel(pending, lambda: pending.events or pending.answered)
+        if pending.events:
+            told = pending.events.popleft()
+            self.session_id = told.session_id
+            if told.seq is not None:
+                self.seq, self.cursor = told.seq, told.cursor
+            return told.event
+        if raising and pending.error is not None and not pending.cancelled:
+            raise pending.error
+        return None
+
+    def _leave(self) -> None:
+        if not self._pending.answered:
+            self._link.cancel(self._pending)
+        if self._owned is not None:
+            self._owned.close()
+
+
+def query(
+    prompt: Prompt, *, on_permission: OnPermission | None = None, **options: Unpack[QueryOptions]
+) -> QueryRunResult:
+    """Connect, run one turn and return its answer; see `Client.query`."""
+    with connect(on_permission=on_permission) as claude:
+        return claude.query(prompt, **options)
+
+
+def stream(
+    prompt: Prompt, *, on_permission: OnPermission | None = None, **options: Unpack[QueryOptions]
+) -> Stream:
+    """Connect, run one turn and return its events; the connection closes with the stream."""
+    claude = connect(on_permission=on_permission)
+    try:
+        streaming = claude.stream(prompt, **options)
+    except BaseException:
+        claude.close()
+        raise
+    streaming._owned = claude
+    return streaming
