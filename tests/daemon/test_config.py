@@ -193,10 +193,14 @@ def test_all_complaints_at_once(env: dict[str, str], paths: Paths, write: Write)
     env |= {"DRAGOMAN_QUERY__TIMEOUT": "1", "DRAGOMAN_LOG__MAX_BYTES": "lots", "ANTHROPIC_BASE_URL": "x"}
     assert complaints(env, paths, ("limits.maxRuning=1", "log.keep", "log.keep=")) == [
         f"{paths.config_file}: log.keep: expected a whole number from 1 to 100, got 0.",
-        "environment variable ANTHROPIC_BASE_URL: claude.baseUrl: expected an http or https URL, or nothing, "
-        "got 'x'.",
-        "environment variable DRAGOMAN_LOG__MAX_BYTES: log.maxBytes: expected bytes from 4096 to "
-        "1099511627776, got 'lots'.",
+        (
+            "environment variable ANTHROPIC_BASE_URL: claude.baseUrl: expected an http or https URL, "
+            "or nothing, got 'x'."
+        ),
+        (
+            "environment variable DRAGOMAN_LOG__MAX_BYTES: log.maxBytes: expected bytes from 4096 to "
+            "1099511627776, got 'lots'."
+        ),
         "environment variable DRAGOMAN_QUERY__TIMEOUT is not known. Did you mean DRAGOMAN_QUERY__TIMEOUT_MS?",
         "--set limits.maxRuning is not known. Did you mean limits.maxRunning?",
         "--set log.keep: expected section.key=value, got no '='. Did you mean log.keep?",
@@ -257,8 +261,10 @@ def test_a_file_that_others_may_write_is_refused(
 ) -> None:
     write("[log]\nkeep = 1").chmod(mode)
     assert complaints(env, paths) == [
-        f"{paths.config_file} cannot be read: others may write it (mode {mode:04o}); "
-        f"run: chmod go-w '{paths.config_file}'."
+        (
+            f"{paths.config_file} cannot be read: others may write it (mode {mode:04o}); "
+            f"run: chmod go-w '{paths.config_file}'."
+        )
     ]
     Path(paths.config_file).chmod(0o644)
     assert load(env, paths).log.keep == 1
