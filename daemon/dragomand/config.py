@@ -134,6 +134,10 @@ class SessionSettings(_Section, frozen=True, kw_only=True):
 
     roots: tuple[Folder, ...] = ()
     """The folders that working directories must be in; none: anywhere the user can go."""
+    max_open: Count = 32
+    """How many streams may be open, each with a Claude Code process of its own."""
+    idle_close_ms: Milliseconds = 600_000
+    """How long a stream's process stays without a turn and without anybody attached."""
 
 
 class SecuritySettings(_Section, frozen=True, kw_only=True):
