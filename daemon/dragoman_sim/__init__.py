@@ -2,7 +2,7 @@
 
 In a test::
 
-    from dragoman_sim import Gate, Reply, Rule, Simulator, ToolUse, When
+    from dragoman_sim import Cut, Gate, Reply, Rule, Simulator, ToolUse, When
 
     rules = [
         Rule(When(text="weather"), "Sunny."),                       # a string is a reply of that text
@@ -25,10 +25,12 @@ In a test::
         assert record.used_key(KEY)               # keys themselves are not kept
         assert await sim.wait_ended(record) == "answered"   # or "abandoned": the client went away
 
-A request that no rule matches is answered "You said: <prompt>". The first rule that matches and is not used up
-(`times`) answers. What a rule can say is in `dragoman_sim.script`; words in braces in `dragoman_sim.template`.
-A prompt is the person's last text, without what Claude Code adds to it. With `ToolUse` in a reply the real CLI
-runs the real tool, with its permissions; `{tool_result}` in the next reply shows what came of it.
+A request that no rule matches is answered "You said: <prompt>". The first rule that matches and is not used
+up (`times`) answers. What a rule can say is in `dragoman_sim.script`; the words in braces are in
+`dragoman_sim.template`. A prompt is the person's last text, without what Claude Code adds to it. With
+`ToolUse` in a reply the real CLI runs the real tool, with its permissions; `{tool_result}` in the next reply
+shows what came of it. A test without asyncio, or one whose simulator is shared, uses
+`dragoman_sim.remote.in_process`.
 
 As a process: `dragoman sim --script FILE` (or `python -m dragoman_sim`), with the same script as JSON, e.g.
 ``[{"when": {"text": "slowly"}, "reply": {"content": ["one ", {"type": "gate", "name": "half"}, "two"]}}]``;

@@ -44,7 +44,10 @@ async def _serve(simulator: Simulator, *, until_stdin_closes: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
     if until_stdin_closes:
-        loop.add_reader(0, _read_stdin, done)
+        try:
+            loop.add_reader(0, _read_stdin, done)
+        except PermissionError:  # a file or /dev/null: nobody holds its other end
+            done.set()
     async with simulator:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps({"url": simulator.url, "pid": os.getpid()}), flush=True)

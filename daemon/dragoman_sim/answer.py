@@ -61,33 +61,31 @@ class Answer:
         status: int,
         headers: Headers,
         before: Sequence[Step],
-        steps: Sequence[Step],
+        after: Sequence[Step],
         body: bytes,
+        steps: Sequence[Step] = (),
         instead: bytes = b"",
     ) -> None:
-        """Send an answer of one *body*. Of *steps*, its stream's, only the waits and faults count.
+        """Send an answer of one *body*: wait *before* the head, and *after* it.
 
-        A fault that strikes while the model would be generating finds the head not sent yet; only one after
-        the head (the first steps, before any bytes of the stream) holds or cuts the body itself. *instead* is
-        the whole response that takes the place of this one at a `StreamError`.
+        Of *steps*, those of the stream that was not asked for, the waits and faults count; as the model would
+        be generating, they come before the head. A cut among them sends half of the body; at a `StreamError`
+        the whole response *instead* takes the place of this one.
         """
         start = head(status, [*headers, ("content-length", str(len(body)))])
-        early = next((at for at, step in enumerate(steps) if isinstance(step, bytes)), len(steps))
-        sent = 0
         try:
             await self._steps(before, send=False)
             try:
-                if early:
-                    await self.connection.write(start)
-                    sent = len(start)
                 await self._steps(steps, send=False)
             except _EndError:
                 await self.connection.write(instead)
             except _CutError:
-                await self.connection.write((start + body[: len(body) // 2] if body else start)[sent:])
+                await self.connection.write(start + body[: len(body) // 2])
                 raise
             else:
-                await self.connection.write((start + body)[sent:])
+                await self.connection.write(start)
+                await self._steps(after, send=False)
+                await self.connection.write(body)
             self.log.end(self.record, "answered")
         except _CutError as cut:
             self._break(cut)

@@ -46,7 +46,8 @@ class _Prepared:
         try:
             self.regex = None if rule.when.regex is None else re.compile(rule.when.regex, re.DOTALL)
         except re.error as wrong:
-            raise ScriptError(f"Rule {index}: {rule.when.regex!r} is no regular expression: {wrong}") from None
+            text = f"Rule {index}: {rule.when.regex!r} is no regular expression: {wrong}"
+            raise ScriptError(text) from None
         self.seen = 0
         self.used = 0
 

@@ -3,19 +3,23 @@
 `GET  /_sim/requests`                 every request so far
 `GET  /_sim/gates`                    each gate's state
 `POST /_sim/gates/NAME/open`          (`close`, `release`) · `…/arrived?count=N&deadlineMs=D` waits
-`GET  /_sim/wait?count=N&deadlineMs=D`  waits for the N-th request to `/v1/messages` and returns it
+`GET  /_sim/wait?count=N&text=T&outcome=O&deadlineMs=D`
+    waits for the N-th request to `/v1/messages` whose prompt contains T, until its answer has ended so
+    (`ended`: in any way), and returns it
 `POST /_sim/script`                   another script
 `POST /_sim/reset`                    as new: no requests, gates closed, counts at nothing
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
 from dragoman_sim.http import Answer, Connection, HttpRequest, head
+from dragoman_sim.records import Record
 from dragoman_sim.script import ScriptError, read_script
 
 if TYPE_CHECKING:
@@ -75,13 +79,34 @@ async def _gate(
 
 async def _wait(simulator: Simulator, request: HttpRequest, connection: Connection) -> None:
     try:
-        record = await simulator.wait_for(int(_number(request, "count", 1)), _deadline_s(request))
+        count, deadline_s = int(_number(request, "count", 1)), _deadline_s(request)
+        record = await simulator.wait_for(_wanted(request, count), deadline_s)
     except TimeoutError as late:
         await connection.write(_json(408, {"error": str(late)}))
     except _NumberError as wrong:
         await connection.write(_json(400, {"error": str(wrong)}))
     else:
         await connection.write(_json(200, record.to_dict()))
+
+
+def _wanted(request: HttpRequest, count: int) -> Callable[[Record], bool]:
+    """Return the condition that the parameters `text`, `outcome` and *count* make."""
+    query = parse_qs(request.query)
+    text, outcome = query.get("text", [""])[0], query.get("outcome", [""])[0]
+    seen: list[int] = []
+
+    def wanted(record: Record) -> bool:
+        if record.message_number is None:
+            return False
+        if record.number not in seen and (not text or text in record.prompt):
+            seen.append(record.number)
+        if len(seen) < count or record.number != seen[count - 1]:
+            return False
+        if outcome == "ended":
+            return record.outcome != "answering"
+        return outcome in ("", record.outcome)
+
+    return wanted
 
 
 class _NumberError(ValueError):

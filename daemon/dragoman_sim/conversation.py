@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-_REMINDER = "<system-reminder>"
+_ADDED = ("<system-reminder>", "[Request interrupted by user")
 _CWD = re.compile(r"(?:Primary working directory|Working directory|cwd): ([^\n]+)")
 _CHARS_PER_TOKEN = 4
 
@@ -41,8 +41,9 @@ _decode = msgspec.json.Decoder(_Body).decode
 class Conversation:
     """One request to `/v1/messages` or `count_tokens`.
 
-    What Claude Code adds to a person's words (blocks that begin with `<system-reminder>`, messages of role
-    `system`) is no part of a prompt. Everything but `model` and `stream` is worked out when first asked for.
+    What Claude Code adds to a person's words (blocks that begin with `<system-reminder>`, its word on an
+    interrupt, messages of role `system`) is no part of a prompt. Everything but `model` and `stream` is
+    worked out when first asked for.
     """
 
     def __init__(self, body: bytes, *, needs_max_tokens: bool = True) -> None:
@@ -91,14 +92,36 @@ class Conversation:
 
     @cached_property
     def round(self) -> int:
-        """How many assistant messages with tools came since the last prompt: 0 for a prompt itself."""
+        """How often the model asked for tools since the last prompt: 0 for a prompt itself."""
         rounds = 0
+        after = ""
         for message in reversed(self._body.messages):
-            if message.role == "assistant":
-                rounds += _uses_tools(message)
-            elif _persons_text(message):
+            if message.role == "user" and _persons_text(message):
                 break
+            if message.role == "assistant" and after != "assistant":
+                rounds += bool(_ids(message, "tool_use", "id"))
+            after = message.role
         return rounds
+
+    def check_tools(self) -> None:
+        """Raise `InvalidRequestError` where the use of a tool and its result do not stand side by side."""
+        asked: set[str] = set()
+        for at, message in enumerate(self._body.messages):
+            if message.role == "assistant":
+                asked |= _ids(message, "tool_use", "id")
+            elif message.role == "user":
+                answered = _ids(message, "tool_result", "tool_use_id")
+                if asked - answered:
+                    raise InvalidRequestError(
+                        f"messages.{at}: `tool_use` ids were found without `tool_result` blocks immediately "
+                        f"after: {', '.join(sorted(asked - answered))}."
+                    )
+                if answered - asked:
+                    raise InvalidRequestError(
+                        f"messages.{at}: unexpected `tool_use_id` found in `tool_result` blocks: "
+                        f"{', '.join(sorted(answered - asked))}."
+                    )
+                asked = set()
 
     @cached_property
     def system(self) -> str:
@@ -135,13 +158,13 @@ def _persons_text(message: _Message) -> str:
     if isinstance(message.content, str):
         return message.content
     texts = (block.get("text", "") for block in message.content if block.get("type") == "text")
-    return "\n".join(text for text in texts if not text.lstrip().startswith(_REMINDER))
+    return "\n".join(text for text in texts if not text.lstrip().startswith(_ADDED))
 
 
-def _uses_tools(message: _Message) -> bool:
-    return isinstance(message.content, list) and any(
-        block.get("type") == "tool_use" for block in message.content
-    )
+def _ids(message: _Message, kind: str, name: str) -> set[str]:
+    if isinstance(message.content, str):
+        return set()
+    return {str(block.get(name)) for block in message.content if block.get("type") == kind}
 
 
 def _text_of(content: Any) -> str:

@@ -40,7 +40,7 @@ class GateControl:
             self._changed.notify_all()
 
     async def wait_arrived(self, count: int = 1, deadline_s: float = 10.0) -> None:
-        """Wait until *count* replies have come here, those included that have passed. Raises `TimeoutError`."""
+        """Wait until *count* replies have come here, passed or not. Raises `TimeoutError`."""
         try:
             async with asyncio.timeout(deadline_s), self._changed:
                 await self._changed.wait_for(lambda: self.arrived >= count)

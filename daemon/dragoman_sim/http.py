@@ -1,6 +1,7 @@
 """HTTP/1.1 on one connection: requests in, bytes out. It knows nothing of the Messages API.
 
-Keep-alive, pipelining (one answer at a time, in order), bodies by length or in chunks, `Expect: 100-continue`.
+Keep-alive, pipelining (one answer at a time, in order), bodies by length or in chunks,
+`Expect: 100-continue`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._reading = True
         self._last = False
+        self._lost = asyncio.Event()
 
     # asyncio.Protocol
 
@@ -98,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._owner.discard(self)
         self._writable.set()
+        self._lost.set()
         if self._task is not None:
             self._task.cancel()
 
@@ -155,10 +158,9 @@ class Connection(asyncio.Protocol):
     async def aclose(self) -> None:
         """End the connection and wait for the end of the answer's task."""
         task = self._task
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
+        await self._lost.wait()
         if task is not None:
-            task.cancel()
             await asyncio.wait([task])
 
     # requests
@@ -188,7 +190,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, text: str) -> None:
         if self._transport is not None:
-            body = f'{{"type":"error","error":{{"type":"invalid_request_error","message":"{text}"}}}}'.encode()
+            error = f'{{"type":"invalid_request_error","message":"{text}"}}'
+            body = f'{{"type":"error","error":{error}}}'.encode()
             length = str(len(body))
             self._transport.write(head(400, [("content-length", length), ("connection", "close")]) + body)
             self._transport.close()

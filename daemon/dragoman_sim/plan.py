@@ -11,7 +11,19 @@ import msgspec
 
 from dragoman_sim.conversation import Conversation, tokens_of
 from dragoman_sim.script import (
-    Cut, Fault, Gate, Malformed, Pause, Ping, Pings, Reply, Stall, StreamError, Thinking, Tokens, ToolUse,
+    Cut,
+    Fault,
+    Gate,
+    Malformed,
+    Pause,
+    Ping,
+    Pings,
+    Reply,
+    Stall,
+    StreamError,
+    Thinking,
+    Tokens,
+    ToolUse,
 )  # fmt: skip
 from dragoman_sim.template import fill, is_template
 
@@ -21,7 +33,7 @@ _SIGNATURE = "c2ltdWxhdGVkLXNpZ25hdHVyZQ=="
 
 Wait = Gate | Pause | Stall | Pings | Cut | StreamError
 Step = bytes | Wait
-"""Bytes to send, or: wait at a gate, for a time, or for ever; send pings; break off; end with an error event."""
+"""Bytes to send, or: wait at a gate, a time, for ever; send pings; break off; end with an error event."""
 
 Fill = Callable[[Any], Any]
 
@@ -86,9 +98,7 @@ def whole_message(
 
 def error_event(fault: StreamError) -> bytes:
     """Return the `error` event."""
-    return _event(
-        "error", {"type": "error", "error": {"type": fault.error_type, "message": fault.message}}
-    )
+    return _event("error", {"type": "error", "error": {"type": fault.error_type, "message": fault.message}})
 
 
 def usage_of(usage: Tokens, conversation: Conversation, output_tokens: int) -> dict[str, int]:

@@ -1,10 +1,10 @@
-"""The API's own rate limits: real token buckets, one set per credential, and the headers that tell of them."""
+"""The API's own rate limits: real token buckets per credential, and the headers that tell of them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from dragoman_sim.script import Limits
 
@@ -64,7 +64,7 @@ class RateLimit:
         headers: list[tuple[str, str]] = []
         for name, bucket in self._buckets(credential, now).items():
             full = wall + bucket.wait_for(bucket.capacity)
-            reset = datetime.fromtimestamp(math.ceil(full), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            reset = datetime.fromtimestamp(math.ceil(full), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             prefix = f"anthropic-ratelimit-{name}"
             headers += [
                 (f"{prefix}-limit", str(bucket.capacity)),

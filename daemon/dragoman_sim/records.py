@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from dragoman_sim.conversation import Conversation
+from dragoman_sim.conversation import Conversation, InvalidRequestError
 from dragoman_sim.http import HttpRequest
 
 MAX_RECORDS = 20_000
-MAX_BODY_BYTES = 128 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 _SECRET = ("x-api-key", "authorization", "proxy-authorization", "cookie")
 
 Outcome = Literal["answering", "answered", "cut", "abandoned"]
@@ -82,18 +82,21 @@ class Record:
 
     @property
     def prompt(self) -> str:
-        """The last text that a person wrote."""
-        return self.conversation.prompt
+        """The last text that a person wrote; empty where there is no conversation."""
+        try:
+            return self.conversation.prompt
+        except InvalidRequestError:
+            return ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `GET /_sim/requests` says of the request: everything; a body that is no JSON as text."""
+        """Return everything that is known of the request; a body that is no JSON as text."""
         try:
             body: Any = msgspec.Raw(msgspec.json.encode(self.json()))
         except (msgspec.DecodeError, UnicodeDecodeError):
             body = self.body.decode(errors="replace")
         names = (
-            "number", "method", "path", "query", "headers", "at", "credential", "credential_digest", "outcome",
-            "status", "rule", "from_claude_code", "claude_session_id",
+            "number", "message_number", "method", "path", "query", "headers", "at", "credential",
+            "credential_digest", "outcome", "status", "rule", "from_claude_code", "claude_session_id",
         )  # fmt: skip
         return {**{name: getattr(self, name) for name in names}, "body": body}
 
@@ -145,12 +148,17 @@ class Log:
         if not self._waiting:
             return
         for condition, future in self._waiting:
-            if not future.done() and condition(record):
-                future.set_result(record)
+            if future.done():
+                continue
+            try:
+                if condition(record):
+                    future.set_result(record)
+            except Exception as wrong:  # noqa: BLE001  # the condition is its caller's, and so is its error
+                future.set_exception(wrong)
         self._waiting = [entry for entry in self._waiting if not entry[1].done()]
 
     async def wait_for(self, condition: Condition, deadline_s: float, what: str) -> Record:
-        """Return the first record that meets *condition*, now or within *deadline_s*. Raises `TimeoutError`."""
+        """Return the first record that meets *condition*, now or later. Raises `TimeoutError`."""
         for record in self.records:
             if condition(record):
                 return record

@@ -1,8 +1,8 @@
 """What a simulator is told to do: rules, replies, faults. Plain values, built in Python or read from JSON.
 
-A script is a list of rules; the first rule that matches a request and is not used up answers it, and a request
-that no rule matches is answered with an echo of its prompt. The JSON form has the field names of these classes;
-members of a union carry `type` (``{"type": "tool_use", "name": "Bash", "input": {…}}``).
+A script is a list of rules; the first rule that matches a request and is not used up answers it, and a
+request that no rule matches is answered with an echo of its prompt. The JSON form has the field names of
+these classes; members of a union carry `type` (``{"type": "tool_use", "name": "Bash", "input": {…}}``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-
 
 _MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-4-5")
 
@@ -25,7 +24,7 @@ class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class When(Value, frozen=True):
-    """Which requests a rule answers: all conditions that are given must hold; none given matches everything."""
+    """Which requests a rule answers: those for which all conditions hold that are given."""
 
     text: str | None = None
     """Is contained in the prompt: the person's last text, without what Claude Code adds to it."""
@@ -110,8 +109,8 @@ class Reply(Value, frozen=True):
 
 
 At = Literal["before_headers", "after_headers", "before_block", "inside_block", "after_block"]
-"""Where a fault strikes: before or after the response's head, after `message_start`, after the first delta, or
-after the first content block's end."""
+"""Where a fault strikes: before or after the response's head, after `message_start`, after the first delta,
+or after the first content block's end."""
 
 
 class Status(Value, frozen=True, tag="status"):
@@ -142,14 +141,14 @@ class Cut(Value, frozen=True, tag="cut"):
 
 
 class Stall(Value, frozen=True, tag="stall"):
-    """Nothing more comes, until the client goes away, or for `for_ms` milliseconds after which the reply goes on."""
+    """Nothing more comes, for `for_ms` milliseconds, after which the reply goes on; None: for ever."""
 
     at: At = "after_headers"
     for_ms: float | None = None
 
 
 class Pings(Value, frozen=True, tag="pings"):
-    """Only `ping` events come, one every `every_ms`: `count` of them and then the reply goes on; None: for ever."""
+    """Only pings come, one every `every_ms`: `count` of them, then the reply goes on; None: for ever."""
 
     at: Literal["before_block", "inside_block", "after_block"] = "before_block"
     every_ms: float = 1000
@@ -182,7 +181,7 @@ class Rule(Value, frozen=True):
     """One rule: when it applies, what it answers, and what goes wrong.
 
     A list of replies is one whole turn: the first answers the prompt, the next one the results of the tools
-    that the first asked for, and so on; the last one stays. A fault that strikes in the middle strikes `reply`.
+    that the first asked for, and so on; the last one stays. A fault in the middle strikes `reply`.
     """
 
     when: When = When()

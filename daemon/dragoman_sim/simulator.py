@@ -57,7 +57,7 @@ class Simulator:
         self.use(script)
 
     def use(self, script: Script | Iterable[Rule]) -> None:
-        """Answer by another script from now on; its counts and rate limits begin anew. Raises `ScriptError`."""
+        """Answer by another script from now on; counts and limits begin anew. Raises `ScriptError`."""
         new = script if isinstance(script, Script) else Script(rules=list(script))
         self._chooser = Chooser(new)
         self._limit = None if new.limits is None else RateLimit(new.limits)
@@ -119,10 +119,10 @@ class Simulator:
         return self._gates
 
     async def wait_for(self, what: int | Condition, deadline_s: float = 10.0) -> Record:
-        """Return the *what*-th request to `/v1/messages` once it is there, or the first that meets a condition.
+        """Return the *what*-th request to `/v1/messages` once it is there, or the first to meet a condition.
 
-        Conditions are asked for every request of the past and future, again when its `outcome` changes. Raises
-        `TimeoutError` after *deadline_s*, telling what there was.
+        Conditions are asked for every request of the past and future, again when its `outcome` changes.
+        Raises `TimeoutError` after *deadline_s*, telling what there was.
         """
         if not isinstance(what, int):
             return await self._log.wait_for(what, deadline_s, "a request that meets the condition")
@@ -170,6 +170,7 @@ class Simulator:
         if is_model:
             return self._other(record, connection, None, self._models(request.path))
         conversation = Conversation(request.body, needs_max_tokens=request.path == _MESSAGES)
+        conversation.check_tools()
         if request.path == _COUNT:
             counted = msgspec.json.encode({"input_tokens": conversation.input_tokens})
             return self._other(record, connection, conversation, counted)
@@ -252,11 +253,9 @@ class Simulator:
         instead = b""
         if isinstance(choice.fault, StreamError):
             fault = choice.fault
-            instead = self._fail(
-                record, Status(status_of(fault.error_type), fault.error_type, fault.message)
-            )
+            instead = self._fail(record, Status(status_of(fault.error_type), fault.error_type, fault.message))
         answer = Answer(connection, record, self._gates, self._log)
-        return answer.whole(200, headers, before, [*after, *planned.steps], body, instead)
+        return answer.whole(200, headers, before, after, body, planned.steps, instead)
 
     def _plan(self, choice: Choice, conversation: Conversation) -> plan.Plan:
         if choice.cache is not None and choice.round in choice.cache:
@@ -308,7 +307,7 @@ class Simulator:
         return json.dumps(found[0]).encode() if found else None
 
     def _new_id(self, kind: str) -> str:
-        """Return an id that no other simulator gives out either, so that a resumed conversation stays valid."""
+        """Return an id that no other simulator gives out: a resumed conversation stays valid."""
         self._ids += 1
         return f"{kind}_sim{self._run}{self._ids:08d}"
 

@@ -24,7 +24,7 @@ def is_template(value: Any) -> bool:
 
 
 def fill(value: Any, conversation: Conversation, match: re.Match[str] | None) -> Any:
-    """Return *value* with every word filled in; dicts and lists are copied, other values returned as they are."""
+    """Return *value* with every word filled in; dicts and lists are copied, others come as they are."""
     if isinstance(value, str):
         return _WORD.sub(lambda word: _look_up(word, conversation, match), value)
     if isinstance(value, dict):
