@@ -44,6 +44,10 @@ _FRESH_STARTS = 3
 _REPEATABLE_BYTES = 32 * 1024 * 1024
 
 
+def _nothing() -> None:
+    """Nobody has to be told."""
+
+
 class Pending:
     """One request in flight, and the events that it brings if it asked for them."""
 
@@ -74,12 +78,14 @@ class Pending:
 class Question:
     """A `permission/request` that waits for a person's word."""
 
-    __slots__ = ("params", "request")
+    __slots__ = ("params", "request", "withdrawn")
 
     def __init__(self, request: Request, params: PermissionRequestParams) -> None:
         """Keep *params* for the person and *request* for the answer."""
         self.request = request
         self.params = params
+        self.withdrawn: Callable[[], None] = _nothing
+        """Called if the daemon wants no answer any more, for instance because the time is up."""
 
 
 class Conversation:
@@ -101,6 +107,7 @@ class Conversation:
         self._asks = asks
         self._wake = wake
         self._streams: dict[int | str, Pending] = {}
+        self._open_questions: dict[Id, Question] = {}
         self._probe: Pending | None = None
         name = client_name or os.path.basename(sys.argv[0]) or "python"
         self.handshake = self.call(
@@ -112,6 +119,11 @@ class Conversation:
             ),
             wake,
         )
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is waited for."""
+        return bool(self._peer.outgoing)
 
     # -- said
 
@@ -136,7 +148,7 @@ class Conversation:
 
     def answer(self, question: Question, decision: PermissionDecision) -> None:
         """Say a person's word, unless the question was withdrawn meanwhile."""
-        if self._peer.incoming.get(question.request.id) is question.request:
+        if self._open_questions.pop(question.request.id, None) is not None:
             self._say(self._peer.respond(question.request, decision))
 
     def leave(self) -> None:
@@ -183,7 +195,7 @@ class Conversation:
             self.lost(BusyError("The daemon took the connection and does not answer; it may be frozen. "
                                 "Look at it with: dragoman daemon status"))  # fmt: skip
             return False
-        self._probe = self.call("daemon/status", Empty(), lambda: None)
+        self._probe = self.call("daemon/status", Empty(), _nothing)
         return True
 
     def lost(self, why: DragomanError | None = None) -> None:
@@ -192,6 +204,9 @@ class Conversation:
             self.failed = why or ConnectionClosedError("connection_closed")
         self._said = None
         self.questions.clear()
+        questions, self._open_questions = self._open_questions, {}
+        for question in questions.values():
+            question.withdrawn()
         self._streams.clear()
         for pending in self._peer.close():
             self._settle(pending, self.failed)
@@ -219,10 +234,12 @@ class Conversation:
                 self._queue(pending, event)
         elif told.method == "$/cancelRequest":
             withdrawn = _decoded(told.params, CancelParams)
-            request = self._peer.incoming.get(withdrawn.id) if withdrawn else None
-            if request is not None:
-                self.questions = deque(q for q in self.questions if q.request is not request)
-                self._say(self._peer.fail(request, RpcError("request_cancelled")))
+            question = self._open_questions.pop(withdrawn.id, None) if withdrawn else None
+            if question is not None:
+                if question in self.questions:
+                    self.questions.remove(question)
+                self._say(self._peer.fail(question.request, RpcError("request_cancelled")))
+                question.withdrawn()
 
     def _queue(self, pending: Pending, event: StreamEventParams) -> None:
         waiting = len(pending.events)
@@ -243,7 +260,8 @@ class Conversation:
         if params is None:
             self._say(self._peer.fail(request, RpcError("invalid_params")))
             return
-        self.questions.append(Question(request, params))
+        question = self._open_questions[request.id] = Question(request, params)
+        self.questions.append(question)
         self._wake()
 
     def _wrong(self, reply: Reply) -> None:
