@@ -50,7 +50,8 @@ class Method(NamedTuple):
 _SESSION = ("session_not_found", "storage_failed")
 _UPSTREAM = (
     "auth_required", "auth_failed", "throttled", "quota_exhausted", "upstream_overloaded",
-    "upstream_rejected", "upstream_unavailable", "claude_not_found", "claude_crashed", "claude_protocol", "resume_mismatch",
+    "upstream_rejected", "upstream_unavailable", "claude_not_found", "claude_crashed", "claude_protocol",
+    "resume_mismatch",
 )  # fmt: skip
 _TURN = (
     *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import generate
-from generate import stubs
+from generate import openrpc, reference, schema, stubs
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
 OUTPUTS: dict[str, Callable[[], str]] = {
+    "protocol/schema/dragoman.schema.json": schema.render,
+    "protocol/schema/openrpc.json": openrpc.render,
+    "protocol/reference.md": reference.render,
     "clients/python/dragoman/stubs.py": stubs.render,
 }
 """Path in the checkout → what makes its text."""

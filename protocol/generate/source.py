@@ -7,6 +7,7 @@ as they are written are read from the source text.
 import ast
 import importlib
 import inspect
+import re
 from functools import cache
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def doc_after(body: list[ast.stmt], index: int) -> str:
     if index + 1 < len(body):
         node = body[index + 1]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return " ".join(str(node.value.value).split())
+            return plain(" ".join(str(node.value.value).split()))
     return ""
 
 
@@ -114,6 +115,9 @@ def names_in(annotation: str) -> list[str]:
     return [node.id for node in nodes if isinstance(node, ast.Name) and not hasattr(builtins, node.id)]
 
 
-def one_line(text: str | None) -> str:
-    """Return a docstring's first paragraph on one line."""
-    return " ".join((text or "").strip().split("\n\n")[0].split())
+_REQUIREMENTS = re.compile(r"\s*\((?:requirements )?\d\d\.\d+(?:(?:, | to )\d\d\.\d+)*\)")
+
+
+def plain(doc: str) -> str:
+    """Return *doc* without the numbers of requirements, which tell a reader of the protocol nothing."""
+    return _REQUIREMENTS.sub("", doc)

@@ -109,7 +109,7 @@ class Calls(ABC):
             none.
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
-        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name (00.3, 02.1).
+        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -160,7 +160,7 @@ class Calls(ABC):
         """Run independent queries side by side and return every outcome.
 
         items: 1 to 1000.
-        max_concurrent: 1 to 100 (03.3).
+        max_concurrent: 1 to 100.
         partial_result_token: Outcomes arrive as `$/progress` with this token as they come.
 
         Needs the scope `query`.
@@ -260,7 +260,7 @@ class Calls(ABC):
         """Open a session whose Claude Code process stays alive between turns, and attach to it.
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
-        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name (00.3, 02.1).
+        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -467,7 +467,7 @@ class AsyncCalls(ABC):
             none.
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
-        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name (00.3, 02.1).
+        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -518,7 +518,7 @@ class AsyncCalls(ABC):
         """Run independent queries side by side and return every outcome.
 
         items: 1 to 1000.
-        max_concurrent: 1 to 100 (03.3).
+        max_concurrent: 1 to 100.
         partial_result_token: Outcomes arrive as `$/progress` with this token as they come.
 
         Needs the scope `query`.
@@ -618,7 +618,7 @@ class AsyncCalls(ABC):
         """Open a session whose Claude Code process stays alive between turns, and attach to it.
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
-        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name (00.3, 02.1).
+        model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
