@@ -1,0 +1,162 @@
+"""Open the database file, so that what SQLite acknowledges is on the disk and nobody else can read it.
+
+Nothing but SQLite may open the database, its `-wal` or its `-shm` file in this process while it is open:
+closing such a second descriptor would drop the POSIX locks that SQLite holds. (`stat`, `chmod` and `rename`
+open nothing.)
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import aiosqlite
+
+from dragomand.store.errors import StorageError, StorageFullError
+from dragomand.store.rows import MovedAside
+
+T = TypeVar("T")
+
+_OLDEST_SQLITE = (3, 37, 0)
+"""The first with STRICT tables."""
+_LOCK_PATIENCE_S = 5.0
+"""How long to wait for a process that still has the file; it can only be one that is ending."""
+_WAL_KEPT_BYTES = 4 * 1024 * 1024
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_SETTINGS = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA temp_store = MEMORY",  # no text in temporary files
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA auto_vacuum = INCREMENTAL",  # counts only while the file is new
+    "PRAGMA synchronous = FULL",
+    f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}",
+)
+
+
+class Connection(aiosqlite.Connection):
+    """The one connection, with a way to do many statements in one visit to its thread."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `work` with the SQLite connection, in its thread, and return or raise what it does.
+
+        aiosqlite's own methods visit the thread once a statement, which costs more than the statement does.
+        A cancelled caller stops waiting; `work` is carried out nevertheless.
+        """
+        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        return result
+
+
+async def connect(
+    path: str, prepare: Callable[[sqlite3.Connection], T], now: float
+) -> tuple[Connection, T, MovedAside | None]:
+    """Open or create the database at `path`; return the connection, what `prepare` returned, and a report.
+
+    `prepare` runs in the connection's thread once the settings are made, and reads all that the daemon cannot
+    do without. If SQLite finds the file damaged in this, its files are renamed to
+    ``<path>.damaged-<now in UTC>``, a new database is begun, and the report says so; else the report is None.
+    Raises `StorageError`, and what `prepare` raises.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StorageError(path, f"SQLite {sqlite3.sqlite_version} is too old; 3.37 or newer is needed")
+    try:
+        connection, prepared = await _open(path, prepare)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise translated(path, error) from error
+        report = _move_aside(path, str(error), now)
+    else:
+        return connection, prepared, None
+    try:
+        connection, prepared = await _open(path, prepare)
+    except sqlite3.DatabaseError as error:
+        raise translated(path, error) from error
+    return connection, prepared, report
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite says that the file itself is wrong, not the disk, a lock or the statement."""
+    return _primary_code(error) in _DAMAGED
+
+
+def translated(path: str, error: sqlite3.Error) -> StorageError:
+    """Return what the store raises for SQLite's `error`; the caller adds ``from error``."""
+    code = _primary_code(error)
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFullError(
+            path, "no space is left for the write. Free some on this disk; nothing needs to be restarted"
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StorageError(path, "another process has it open. End that process; only the daemon may")
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return StorageError(path, "it cannot be opened or created. Check the folder and its permissions")
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    return StorageError(path, f"SQLite says: {error} ({name})")
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    # Errors that the sqlite3 module raises by itself have no code.
+    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+async def _open(path: str, prepare: Callable[[sqlite3.Connection], T]) -> tuple[Connection, T]:
+    _make_private(path)
+
+    def connector() -> sqlite3.Connection:
+        # isolation_level None: no BEGIN but ours.
+        return sqlite3.connect(path, timeout=_LOCK_PATIENCE_S, isolation_level=None, check_same_thread=True)
+
+    def prepare_all(connection: sqlite3.Connection) -> T:
+        _configure(connection, path)
+        return prepare(connection)
+
+    connection = Connection(connector, iter_chunk_size=64)
+    await connection
+    try:
+        return connection, await connection.run(prepare_all)
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def _configure(connection: sqlite3.Connection, path: str) -> None:
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StorageError(path, f"SQLite cannot use a write-ahead log here (it chose {mode!r})")
+
+
+def _make_private(path: str) -> None:
+    """Create the file if there is none, and see that it and what SQLite puts beside it has mode 0600.
+
+    SQLite gives its side files the mode of the database. SQLite has none of them open yet.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as failed:
+        raise StorageError(path, f"it cannot be created ({failed.strerror})") from failed
+    for suffix in ("", *_SIDE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path + suffix).st_mode & 0o177:
+                os.chmod(path + suffix, 0o600)
+
+
+def _move_aside(path: str, reason: str, now: float) -> MovedAside:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    aside, count = f"{path}.damaged-{stamp}", 1
+    while os.path.exists(aside):
+        count += 1
+        aside = f"{path}.damaged-{stamp}-{count}"
+    # The log first: a log that is left without its database is removed by SQLite, rows and all.
+    for suffix in (*_SIDE_FILES, ""):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path + suffix, aside + suffix)
+    return MovedAside(path=aside, reason=reason, at=now)

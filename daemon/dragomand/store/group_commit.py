@@ -1,0 +1,250 @@
+"""The task that owns the connection: it groups the writes of all callers into commits, and reads in between.
+
+A batch is what came together while the batch before it was being committed, in the order in which it came, up
+to `BATCH_ROWS`. Nobody waits for company: a lone write is committed at once, and the more callers there are,
+the more of them share one `fsync`. Each write is all or nothing by itself (a savepoint), so one that is
+refused takes none of its batch with it. A caller learns of its write after the commit, never before.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+from dragomand.store.connection import Connection, translated
+from dragomand.store.errors import StorageError
+
+T = TypeVar("T")
+
+BATCH_ROWS = 256
+"""A batch takes writes until it has this many rows; one larger write is a batch of its own."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""The same for the bytes in the rows, so that memory and the log grow in steps of bounded size."""
+QUEUE_ROWS = 4096
+"""With this many rows accepted and not yet committed, further callers wait at the door, in order."""
+QUEUE_BYTES = 64 * 1024 * 1024
+"""The same for bytes."""
+READS_BETWEEN = 16
+"""At most this many reads run between two batches, so that readers cannot hold up the writers."""
+
+_STATEMENT_ERRORS = frozenset(
+    {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+)
+"""What can be wrong with one statement while the transaction around it is sound."""
+
+
+class Job(Generic[T]):
+    """Something to do with the connection, and who waits for it."""
+
+    __slots__ = ("future", "rows", "scrub", "size", "work")
+
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], T], rows: int = 1, size: int = 0, scrub: bool = False
+    ) -> None:
+        """Wrap `work`, which writes about `rows` rows with `size` bytes in them.
+
+        `work` may be called again after its effects were rolled back. With `scrub` the write-ahead log is
+        emptied before the caller learns that the write is done.
+        """
+        self.work = work
+        self.rows = rows
+        self.size = size
+        self.scrub = scrub
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def settle(self, result: "T | Exception") -> None:
+        """Tell the caller, if it still waits."""
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+class GroupCommit:
+    """Runs the reads and writes of many callers on one connection, in one task, from `start` to `close`."""
+
+    def __init__(self, connection: Connection, path: str) -> None:
+        """Own `connection`; `path` is for error texts. `start` must follow."""
+        self._connection = connection
+        self._path = path
+        self._reads: deque[Job[Any]] = deque()
+        self._writes: deque[Job[Any]] = deque()
+        self._door: deque[Job[Any]] = deque()
+        self._queued_rows = 0
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the task."""
+        self._task = asyncio.create_task(self._own(), name="store")
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` between two batches and return its result; it sees every acknowledged write."""
+        job = Job(work)
+        self._check_open()
+        self._reads.append(job)
+        self._wake.set()
+        return await job.future
+
+    async def write(self, job: Job[T]) -> T:
+        """Run the job in one of the next batches; return its result after the commit.
+
+        Writes are carried out in the order of these calls. Raises `StorageError`, or what the job's work
+        raised; then it has left no trace. A caller that is cancelled while it waits at the door has written
+        nothing; once the write is accepted, cancelling the caller does not undo it.
+        """
+        self._check_open()
+        if self._door or not self._has_room():
+            self._door.append(job)
+        else:
+            self._accept(job)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            if job in self._door:
+                self._door.remove(job)
+            raise
+
+    async def close(self) -> None:
+        """Carry out what was accepted and what waits, close the connection, end the task."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise StorageError(self._path, "it was closed")
+
+    def _has_room(self) -> bool:
+        return self._queued_rows < QUEUE_ROWS and self._queued_bytes < QUEUE_BYTES
+
+    def _accept(self, job: Job[Any]) -> None:
+        self._writes.append(job)
+        self._queued_rows += job.rows
+        self._queued_bytes += job.size
+        self._wake.set()
+
+    async def _own(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._reads or self._writes:
+                    await self._read_some()
+                    await self._write_batch()
+                if self._closing:
+                    return
+        finally:
+            # Reached by `close`, and when the event loop is torn down without one.
+            self._closing = True
+            for job in (*self._reads, *self._writes, *self._door):
+                job.settle(StorageError(self._path, "it was closed before the write"))
+            await self._connection.close()
+
+    async def _read_some(self) -> None:
+        count = min(len(self._reads), READS_BETWEEN)
+        jobs = [self._reads.popleft() for _ in range(count)]
+        await self._do(jobs, lambda connection: [_attempt(connection, job) for job in jobs])
+
+    async def _write_batch(self) -> None:
+        jobs = self._next_batch()
+        await self._do(jobs, lambda connection: commit(connection, jobs))
+
+    async def _do(
+        self, jobs: Sequence[Job[Any]], work: Callable[[sqlite3.Connection], Sequence[Any]]
+    ) -> None:
+        if not jobs:
+            return
+        try:
+            results = await self._connection.run(work)
+        except BaseException:
+            for job in jobs:
+                job.settle(StorageError(self._path, "it was closed; whether this was written is not known"))
+            raise
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, sqlite3.Error):
+                error = translated(self._path, result)
+                error.__cause__ = result
+                job.settle(error)
+            else:
+                job.settle(result)
+
+    def _next_batch(self) -> list[Job[Any]]:
+        jobs: list[Job[Any]] = []
+        rows = size = 0
+        while self._writes:
+            job = self._writes[0]
+            rows += job.rows
+            size += job.size
+            if jobs and (rows > BATCH_ROWS or size > BATCH_BYTES):
+                break
+            jobs.append(self._writes.popleft())
+            self._queued_rows -= job.rows
+            self._queued_bytes -= job.size
+        while self._door and self._has_room():
+            self._accept(self._door.popleft())
+        return jobs
+
+
+def commit(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> list[Any]:
+    """Do `jobs` in one transaction and return their results in order, an exception for each that failed.
+
+    A job that fails for a reason of its own is undone alone. When the transaction itself cannot go on (no
+    space, a disk error), nothing is written and every job has that error.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        results = [_guarded(connection, job) for job in jobs]
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        return [error] * len(jobs)
+    if any(job.scrub for job in jobs):
+        _scrub(connection, jobs, results)
+    return results
+
+
+def _guarded(connection: sqlite3.Connection, job: Job[Any]) -> Any:
+    connection.execute("SAVEPOINT job")
+    result = _attempt(connection, job)
+    if isinstance(result, Exception):
+        if isinstance(result, sqlite3.Error) and not _is_its_own(connection, result):
+            raise result
+        connection.execute("ROLLBACK TO job")
+    connection.execute("RELEASE job")
+    return result
+
+
+def _attempt(connection: sqlite3.Connection, job: Job[Any]) -> Any:
+    try:
+        return job.work(connection)
+    except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
+        return error
+
+
+def _is_its_own(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
+    # Errors without a code are the sqlite3 module's own: a value of a type that cannot be stored, and such.
+    code = getattr(error, "sqlite_errorcode", None)
+    return connection.in_transaction and (code is None or code & 0xFF in _STATEMENT_ERRORS)
+
+
+def _scrub(connection: sqlite3.Connection, jobs: Sequence[Job[Any]], results: list[Any]) -> None:
+    """Empty the log, which still has what was deleted; where that fails, say so to whoever deleted."""
+    failure: sqlite3.Error | None = None
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            failure = sqlite3.OperationalError("the write-ahead log could not be emptied")
+    except sqlite3.Error as error:
+        failure = error
+    if failure is not None:
+        for index, job in enumerate(jobs):
+            if job.scrub and not isinstance(results[index], Exception):
+                results[index] = failure

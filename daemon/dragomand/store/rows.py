@@ -1,0 +1,100 @@
+"""What a stored row looks like to the rest of the daemon.
+
+These are the database's own shapes: renaming a field of the wire changes nothing here, and the other way
+round. Instants are Unix seconds, spans milliseconds, money US dollars; None is unknown.
+"""
+
+from typing import Literal
+
+import msgspec
+
+TurnStatus = Literal["running", "completed", "cancelled", "failed", "interrupted"]
+"""`interrupted`: the daemon died while the turn ran."""
+
+
+class SessionRow(msgspec.Struct, kw_only=True):
+    """One conversation. The counters and totals are kept by the store, in the commit that changes them."""
+
+    session_id: str
+    created_at: float
+    updated_at: float
+    cwd: str | None = None
+    title: str | None = None
+    model: str | None = None
+    owner: str | None = None
+    """What the client that made the session calls itself. A label, not an identity."""
+    claude_session_id: str | None = None
+    tags: tuple[str, ...] = ()
+    epoch: str
+    """Changes when events after `last_seq` may have been seen by someone and are lost."""
+    last_seq: int = 0
+    turn_count: int = 0
+    item_count: int = 0
+    cost_usd: float | None = None
+    """Sum over the ended turns whose cost is known; None if none is."""
+    input_tokens: int = 0
+    """This and the three below: sums over the ended turns."""
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    last_turn_status: TurnStatus | None = None
+
+
+class TurnRow(msgspec.Struct, kw_only=True):
+    """One turn: a user message and everything until the model stopped."""
+
+    turn_id: str
+    session_id: str
+    status: TurnStatus
+    started_at: float
+    completed_at: float | None = None
+    """None while it runs, and for ever if it was interrupted: nobody saw the end."""
+    message_id: str | None = None
+    """The client's id of the message, unique over all sessions."""
+    request_digest: str | None = None
+    model: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    cost_usd: float | None = None
+    stop_reason: str | None = None
+    error: bytes | None = None
+    """JSON."""
+    queued_ms: int = 0
+    upstream: str = ""
+    duration_ms: int | None = None
+
+
+class ItemRow(msgspec.Struct, kw_only=True):
+    """One final item of a turn. `seq` counts from 1 in its session, without gaps."""
+
+    session_id: str
+    turn_id: str
+    seq: int
+    item_id: str
+    kind: str
+    created_at: float
+    body: bytes
+    """A JSON object that the store does not look into."""
+
+
+class ProcessRunRow(msgspec.Struct, kw_only=True):
+    """One run of one Claude Code process for a session; its cost is cumulative and starts anew per run."""
+
+    run_id: str
+    session_id: str
+    claude_session_id: str | None = None
+    claude_version: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    cost_total_usd: float | None = None
+
+
+class MovedAside(msgspec.Struct, kw_only=True, frozen=True):
+    """A database that could not be read was renamed at open, and a new one begun."""
+
+    path: str
+    """Where the damaged file is now; its `-wal` file, if there was one, is beside it."""
+    reason: str
+    at: float
