@@ -35,6 +35,13 @@ class Place:
         if isinstance(pid, int):
             kill_and_wait(pid, number)
 
+    def end(self) -> None:
+        """Stop the daemon there may be: politely, so that it can tell what of it was covered."""
+        try:
+            self.kill(signal.SIGTERM)
+        finally:
+            self.kill()
+
 
 def kill_and_wait(pid: int, number: int = signal.SIGKILL) -> None:
     import select
@@ -63,7 +70,7 @@ def new_place(tmp_path: Path) -> Iterator[Callable[[], Place]]:
 
     yield make
     for place in places:
-        place.kill()
+        place.end()
 
 
 @pytest.fixture

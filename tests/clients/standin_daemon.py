@@ -1,12 +1,18 @@
 """A daemon without a wire, for tests of starting and forwarding: the real sequence, and an echo.
 
-Every start that got as far as the lock adds its pid to ``<state>/starts``. Environment: STANDIN_MODE is one of
+Every start that got as far as the lock adds its pid to ``<state>/starts``. The environment's STANDIN_MODE is
+one of
 
 - ``echo``: sends back what it receives, and closes when the client has shut its half
 - ``leave-first``: turns the first client away unheard, as a daemon does that is just leaving, and ends;
   whoever is started next echoes
+- ``leave-first-hearing``: the same, but it has read what the client said
+- ``leave-always``: every daemon turns its first client away
+- ``gone``: has closed its socket again when it says that it is ready
+- ``answer-once``: answers the first bytes, and ends
 - ``refuse``: reports an error instead of starting; ``die``: is killed before it says a word;
-  ``crash``: prints a text and exits with 3; ``hang``: never says a word; ``stay``: is ready, does not detach
+  ``crash``: prints a text and exits with 3; ``stay``: is ready, does not detach
+- ``hang``: prints a text, writes its pid into the FIFO ``<state>/hanging``, and never says a word
 """
 
 import os
@@ -39,6 +45,9 @@ def run(readiness: Readiness, mode: str) -> int:
         print("something broke", file=sys.stderr, flush=True)
         return 3
     if mode == "hang":
+        print("waiting for the moon", flush=True)
+        with open(os.path.join(paths.state_dir, "hanging"), "w") as fifo:
+            fifo.write(str(os.getpid()))
         signal.pause()
     lock = InstanceLock.acquire(paths)
     with open(os.path.join(paths.state_dir, "starts"), "a") as file:
@@ -46,9 +55,20 @@ def run(readiness: Readiness, mode: str) -> int:
     with open(os.path.join(paths.state_dir, "starts")) as file:
         first = len(file.readlines()) == 1
     listener = bind(lock)
-    readiness.ready(lock.record(listener.path, "0"))
-    if mode == "leave-first" and first:
-        listener.socket.accept()[0].close()
+    entry = lock.record(listener.path, "0")
+    if mode == "gone":
+        listener.close()
+        lock.release()
+    readiness.ready(entry)
+    if mode == "gone":
+        return 0
+    if (mode.startswith("leave-first") and first) or mode in ("leave-always", "answer-once"):
+        connection, _ = listener.socket.accept()
+        if mode == "leave-first-hearing":
+            connection.recv(1)
+        if mode == "answer-once":
+            connection.sendall(connection.recv(1 << 18))
+        connection.close()
         listener.close()
         lock.release()
         return 0
