@@ -21,7 +21,7 @@ import msgspec
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.lifecycle import InitializeResult, Scope
 from dragoman_protocol.query import QueryRunResult
-from dragoman_protocol.stream import Event
+from dragoman_protocol.stream import Event, StreamEventParams
 
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
@@ -150,12 +150,8 @@ class Stream:
         self._begin = begin
         self._starting = asyncio.Lock()
         self._call: AsyncPending | None = None
-        self.session_id: str | None = None
-        """The session, known from the first event on."""
-        self.seq: int | None = None
-        """Number of the last durable event in its session."""
-        self.cursor: str | None = None
-        """Where `stream/attach` would continue after it."""
+        self.last: StreamEventParams | None = None
+        """The event read last as it came, with its `session_id` and, if it is durable, `seq` and `cursor`."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """Return the events that have not been read yet."""
@@ -204,11 +200,8 @@ class Stream:
         await self._link.wait(call, for_event=True)
         pending = call.pending
         if pending.events:
-            told = pending.events.popleft()
-            self.session_id = told.session_id
-            if told.seq is not None:
-                self.seq, self.cursor = told.seq, told.cursor
-            return told.event
+            self.last = pending.events.popleft()
+            return self.last.event
         if raising and pending.error is not None and not pending.cancelled:
             raise pending.error
         return None

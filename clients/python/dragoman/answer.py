@@ -15,6 +15,11 @@ class GrowingText:
         self._lengths: dict[str, int] = {}
         self._last = ""
 
+    @property
+    def said(self) -> bool:
+        """Whether there was any text yet."""
+        return bool(self._lengths)
+
     def new_text(self, event: Event) -> str:
         """Return what *event* adds to the text, often nothing."""
         if not isinstance(event, TextDelta | AssistantText):

@@ -1,0 +1,32 @@
+"""`dragoman auth`: who pays."""
+
+import click
+import msgspec
+
+from dragoman.cli import exits
+
+
+@click.group("auth")
+def auth() -> None:
+    """See which credential for Claude the daemon holds."""
+
+
+@auth.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(as_json: bool) -> int:
+    """Say whether Claude can be asked; exit status 1 if not."""
+    import dragoman
+
+    with dragoman.connect("dragoman auth") as claude:
+        found = claude.auth_status(timeout_s=10)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    elif found.authenticated:
+        expiry = found.time_until_expiry_hours
+        until = "" if expiry is None else f", expires in {expiry:g} h"
+        click.echo(f"Signed in ({found.provider}, credential from {found.source}{until}).")
+    else:
+        click.echo("Not signed in.")
+        if found.next_step:
+            click.echo(found.next_step)
+    return exits.OK if found.authenticated else exits.FAILED

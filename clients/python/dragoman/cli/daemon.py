@@ -1,0 +1,140 @@
+"""`dragoman daemon`: start, stop, restart, look at the daemon, and read its log."""
+
+import json
+from typing import Any
+
+import click
+import msgspec
+
+from dragoman import launch, locate
+from dragoman.cli import exits, log_view, stopping
+from dragoman.cli.locate import place
+from dragoman.errors import BusyError
+from dragoman.locate import NotRunningError, Paths
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_GRACE = click.option(
+    "--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="How long running turns may finish."
+)
+_TIMEOUT = click.option(
+    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+    help="Longest wait for its end.",
+)  # fmt: skip
+_KILL = click.option("--kill", is_flag=True, help="End it by force if it does not answer or end.")
+
+
+@click.group("daemon")
+def daemon() -> None:
+    """Look after the shared daemon. Other commands start it by themselves; it ends when long unused."""
+
+
+@daemon.command("start")
+@_JSON
+def start(as_json: bool) -> int:
+    """Start the daemon, if there is none."""
+    return _tell(_start(locate.find_paths()), as_json)
+
+
+@daemon.command("stop")
+@_GRACE
+@_TIMEOUT
+@_KILL
+@_JSON
+def stop(grace: float | None, timeout: float, kill: bool, as_json: bool) -> int:
+    """Stop the daemon and wait until it is gone. Turns that still run after the grace are cancelled."""
+    return _tell(_stop(locate.find_paths(), grace, timeout, kill), as_json)
+
+
+@daemon.command("restart")
+@_GRACE
+@_TIMEOUT
+@_KILL
+@_JSON
+def restart(grace: float | None, timeout: float, kill: bool, as_json: bool) -> int:
+    """Stop the daemon if there is one, and start it with this environment."""
+    paths = locate.find_paths()
+    stopped = _stop(paths, grace, timeout, kill)
+    started = _start(paths)
+    started["text"] = f"{stopped['text']}\n{started['text']}"
+    return _tell({**started, "stopped": stopped["stopped"]}, as_json)
+
+
+@daemon.command("status")
+@_JSON
+def status(as_json: bool) -> int:
+    """Show the daemon as it is; exit status 3 if there is none."""
+    paths = locate.find_paths()
+    running = stopping.find_running(paths)
+    if running is None:
+        _tell({"running": False, "socket": paths.socket, "text": "There is no daemon."}, as_json)
+        return exits.NOT_RUNNING
+    try:
+        if running.socket is None:
+            raise BusyError(f"The daemon (process {running.pid}) runs, but its socket was removed. "
+                            "Run: dragoman daemon restart")  # fmt: skip
+        found = stopping.ask_daemon(
+            paths, running, [], lambda claude: claude.daemon_status(timeout_s=stopping.ANSWER_S)
+        )
+    except BusyError as frozen:
+        _tell({"running": True, "responding": False, "pid": running.pid, "text": str(frozen)}, as_json)
+        return exits.UNAVAILABLE
+    told = {"running": True, "responding": True, **msgspec.to_builtins(found)}
+    told["text"] = (
+        f"Daemon {found.version}, process {found.pid}, {found.state} for {_span(found.uptime_ms / 1000)}.\n"
+        f"{found.connections} connections, {found.running} turns running, {found.queued} waiting, "
+        f"{found.sessions_open} sessions open.\nSocket {found.socket}"
+    )
+    return _tell(told, as_json)
+
+
+@daemon.command("logs")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
+@click.option("--lines", "-n", type=click.IntRange(min=0), default=50, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="One object {file, lines}; with -f the lines as they are.")
+def logs(follow: bool, lines: int, as_json: bool) -> int:
+    """Show the end of the daemon's log."""
+    file = locate.find_paths().log_file
+    if follow:
+        return log_view.follow(file, lines, as_json=as_json)
+    last = log_view.tail(file, lines)
+    if as_json:
+        click.echo(json.dumps({"file": file, "lines": [log_view.parsed(line) for line in last]}))
+        return exits.OK
+    for line in last:
+        click.echo(log_view.readable(line))
+    return exits.OK
+
+
+def _start(paths: Paths) -> dict[str, Any]:
+    try:
+        connection, started = locate.connect(paths), False
+    except NotRunningError:
+        connection, started = launch.ensure_daemon(paths), True
+    with connection:
+        found = place(paths, connection)
+    word = "Started" if started else "Already running"
+    return {"started": started, **found, "text": f"{word}: process {found['pid']}, socket {found['socket']}"}
+
+
+def _stop(paths: Paths, grace: float | None, timeout: float, kill: bool) -> dict[str, Any]:
+    running = stopping.find_running(paths)
+    if running is None:
+        return {"stopped": False, "text": "There was no daemon."}
+    grace_ms = None if grace is None else round(grace * 1000)
+    stopping.stop(paths, running, grace_ms=grace_ms, timeout_s=timeout, kill=kill)
+    return {"stopped": True, "pid": running.pid, "text": f"Stopped: process {running.pid}"}
+
+
+def _tell(told: dict[str, Any], as_json: bool) -> int:
+    text = told.pop("text")
+    click.echo(json.dumps(told) if as_json else text)
+    return exits.OK
+
+
+def _span(seconds: float) -> str:
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
