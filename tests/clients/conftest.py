@@ -1,10 +1,13 @@
 """A place of its own for a daemon, and the end of whatever was started there."""
 
+import functools
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dragoman.locate import Paths, find_paths, read_record
@@ -81,3 +84,29 @@ def place(new_place: Callable[[], Place]) -> Place:
 @pytest.fixture
 def standin() -> list[str]:
     return list(STANDIN)
+
+
+@pytest.fixture
+def scripted() -> Iterator[Any]:
+    """A `ScriptedDaemon` (see scripted_daemon.py)."""
+    daemon = _scripted_daemon().ScriptedDaemon()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def play() -> Any:
+    """The module scripted_daemon, for its small functions: test modules cannot import one another."""
+    return _scripted_daemon()
+
+
+@functools.cache
+def _scripted_daemon() -> Any:
+    file = Path(__file__).with_name("scripted_daemon.py")
+    spec = importlib.util.spec_from_file_location("scripted_daemon", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["scripted_daemon"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -122,9 +122,7 @@ class Client(AsyncCalls):
         """Close the connection."""
         await self.close()
 
-    async def _call(
-        self, method: str, params: msgspec.Struct, result: type[T], timeout_s: float | None
-    ) -> T:
+    async def _call(self, method: str, params: msgspec.Struct, result: type[T], timeout_s: float | None) -> T:
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 call = await self._link.call(method, params)

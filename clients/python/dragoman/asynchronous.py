@@ -248,5 +248,3 @@ def _close_late(opening: "asyncio.Future[socket.socket]") -> None:
     """Nobody waits any more for this connection."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
-
-

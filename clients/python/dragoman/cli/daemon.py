@@ -90,7 +90,7 @@ def status(as_json: bool) -> int:
 @daemon.command("logs")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @click.option("--lines", "-n", type=click.IntRange(min=0), default=50, show_default=True, help="How many.")
-@click.option("--json", "as_json", is_flag=True, help="One object {file, lines}; with -f the lines as they are.")
+@click.option("--json", "as_json", is_flag=True, help="One object {file, lines}; with -f, the raw lines.")
 def logs(follow: bool, lines: int, as_json: bool) -> int:
     """Show the end of the daemon's log."""
     file = locate.find_paths().log_file
@@ -136,5 +136,3 @@ def _span(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} s"
-
-

@@ -26,11 +26,16 @@ from dragoman.cli.terminal import dim
 from dragoman.errors import RequestCancelledError
 from dragoman.sync import Client
 
-_GREETING = "A dragoman is an interpreter between peoples. I am one daemon between all your programs and Claude."
+_GREETING = (
+    "A dragoman is an interpreter between peoples. I am one daemon between all your programs and Claude."
+)
 _ACTS = 5
 
 _SCRIPT: list[dict[str, Any]] = [
-    {"when": {"text": "What is a dragoman"}, "reply": {"content": [_GREETING], "piece_chars": 6, "delay_ms": 15}},
+    {
+        "when": {"text": "What is a dragoman"},
+        "reply": {"content": [_GREETING], "piece_chars": 6, "delay_ms": 15},
+    },
     {
         "when": {"text": "Write the answer into"},
         "reply": [
@@ -49,9 +54,15 @@ _SCRIPT: list[dict[str, Any]] = [
     },
     {
         "when": {"text": "Count to a million"},
-        "reply": {"content": ["1, 2, 3, 4, 5, 6, 7, 8, 9, ", {"type": "gate", "name": "never"}, "1000000"], "piece_chars": 3},
+        "reply": {
+            "content": ["1, 2, 3, 4, 5, 6, 7, 8, 9, ", {"type": "gate", "name": "never"}, "1000000"],
+            "piece_chars": 3,
+        },
     },
-    {"when": {"text": "my first question"}, "reply": {"content": ["Your first question was: {first_prompt}"]}},
+    {
+        "when": {"text": "my first question"},
+        "reply": {"content": ["Your first question was: {first_prompt}"]},
+    },
 ]
 
 
@@ -79,7 +90,9 @@ class _Stage:
         }
         self.paths = locate.find_paths(self.env)
 
-    def client(self, name: str, on_permission: Callable[[PermissionRequestParams], bool] | None = None) -> Client:
+    def client(
+        self, name: str, on_permission: Callable[[PermissionRequestParams], bool] | None = None
+    ) -> Client:
         """Connect, starting the daemon if there is none."""
         return connect(name, env=self.env, on_permission=on_permission)
 
@@ -126,7 +139,12 @@ def run(*, keep: bool = False, as_json: bool = False) -> int:
 
 def _play(stage: _Stage) -> dict[str, Any]:
     stage.say("Dragoman: one Claude for every editor, script and process.")
-    stage.say(dim("The real Claude Code, a simulated Messages API on loopback, a home that is removed at the end.", sys.stdout))
+    stage.say(
+        dim(
+            "The real Claude Code, a simulated Messages API on loopback, a home that is removed at the end.",
+            sys.stdout,
+        )
+    )
     outcome = _two_clients(stage)
     session = outcome["session"]
     _edit(stage)
@@ -153,8 +171,15 @@ def _two_clients(stage: _Stage) -> dict[str, Any]:
         _expect(answer.text == _GREETING and pieces > 3, "the whole answer, in pieces")
         status = script.daemon_status()
         _expect(status.claude_version is not None, "that the real Claude Code answered")
-        stage.say(f"\n    Claude Code {status.claude_version} answered in {answer.duration_ms} ms, in {pieces} pieces")
-        return {"session": answer.session_id, "claudeVersion": status.claude_version, "pid": one.pid, "pieces": pieces}
+        stage.say(
+            f"\n    Claude Code {status.claude_version} answered in {answer.duration_ms} ms, in {pieces} pieces"
+        )
+        return {
+            "session": answer.session_id,
+            "claudeVersion": status.claude_version,
+            "pid": one.pid,
+            "pieces": pieces,
+        }
 
 
 def _edit(stage: _Stage) -> None:
@@ -163,7 +188,9 @@ def _edit(stage: _Stage) -> None:
 
     def allow(question: PermissionRequestParams) -> bool:
         asked.append(question)
-        stage.say(f"    May {question.tool_name} write {Path(question.input['file_path']).name}? The client says yes.")
+        stage.say(
+            f"    May {question.tool_name} write {Path(question.input['file_path']).name}? The client says yes."
+        )
         return True
 
     with stage.client("editor", allow) as editor:
@@ -190,7 +217,9 @@ def _interrupt(stage: _Stage) -> None:
         try:
             stream.result  # noqa: B018  # asking for the result is what raises
         except RequestCancelledError:
-            stage.say(f"\n    stopped {round((time.monotonic() - began) * 1000)} ms after the client had enough")
+            stage.say(
+                f"\n    stopped {round((time.monotonic() - began) * 1000)} ms after the client had enough"
+            )
         else:
             raise _FailedError("expected the interrupted turn to end as cancelled; it ended as completed")
 
@@ -204,7 +233,9 @@ def _restart(stage: _Stage, session: str) -> None:
         pid = editor.daemon_status().pid
         stage.say(f"    a new daemon, process {pid}, knows {len(found)} sessions")
         answer = editor.query("What was my first question?", session_id=session)
-        _expect(answer.text == "Your first question was: What is a dragoman?", "the memory of the first session")
+        _expect(
+            answer.text == "Your first question was: What is a dragoman?", "the memory of the first session"
+        )
         stage.say(f"    > What was my first question?\n    {answer.text}")
 
 
@@ -242,7 +273,7 @@ def _close(outcome: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(outcome))
     elif outcome["ok"]:
-        click.echo(f"\nAll of it worked, in {outcome['seconds']} s. Next: dragoman ask \"hello\"")
+        click.echo(f'\nAll of it worked, in {outcome["seconds"]} s. Next: dragoman ask "hello"')
     else:
         click.echo(f"\nThe demo failed: {outcome['error']}", err=True)
         for line in outcome["log"]:
