@@ -266,7 +266,9 @@ class Connection(asyncio.Protocol):
             try:
                 size = int(self._buffer[:end].split(b";")[0], 16)
             except ValueError:
-                raise _BadRequestError("a chunk without its size") from None
+                size = -1
+            if not 0 <= size <= self._max_body:
+                raise _BadRequestError("a chunk without its size, or one that is too long")
             if len(self._buffer) < end + 2 + size + 2:
                 return False
             if self._buffer[end + 2 + size : end + 4 + size] != b"\r\n":

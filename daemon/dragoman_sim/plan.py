@@ -135,7 +135,7 @@ class _Writer:
         self._strike("after_block")
         tools = bool(plan.content) and plan.content[-1]["type"] == "tool_use"
         plan.stop_reason = self._reply.stop_reason or ("tool_use" if tools else "end_turn")
-        plan.steps = _joined(plan.steps)
+        plan.steps = joined(plan.steps)
         return plan
 
     def _part(self, part: Any) -> None:
@@ -226,7 +226,7 @@ def _words(part: Any) -> str:
     return part.thinking if isinstance(part, Thinking) else part if isinstance(part, str) else ""
 
 
-def _joined(steps: list[Step]) -> list[Step]:
+def joined(steps: list[Step]) -> list[Step]:
     """Return *steps* with bytes that follow each other in one piece."""
     joined: list[Step] = []
     run: list[bytes] = []

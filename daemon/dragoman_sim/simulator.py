@@ -234,7 +234,7 @@ class Simulator:
             whole = chunk(b"".join((start, *planned.steps, end)))  # type: ignore[arg-type]  # all bytes
             return head(200, [*headers, ("transfer-encoding", "chunked")]) + whole + LAST_CHUNK
         answer = Answer(connection, record, self._gates, self._log)
-        return answer.stream(headers, before, [*after, start, *planned.steps, end])
+        return answer.stream(headers, before, plan.joined([*after, start, *planned.steps, end]))
 
     def _whole(
         self,
