@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from ..policy.concurrency import Ceiling
-from ..policy.fair_queue import FairQueue, Priority
+from dragomand.policy.concurrency import Ceiling
+from dragomand.policy.fair_queue import FairQueue, Priority
+
 from .errors import EngineError
 
 WaitingSink = Callable[[str, int], None]
@@ -113,7 +114,9 @@ class Admission:
         else:
             limit = self._queue.max_queued
             text = f"{limit} turns wait already, as many as may."
-        return EngineError("queue_full", f"{text} Send it again when some have run.", queued=self.queued, limit=limit)
+        return EngineError(
+            "queue_full", f"{text} Send it again when some have run.", queued=self.queued, limit=limit
+        )
 
     def _give_up(self, ticket: _Ticket) -> None:
         # Called and cancelled in the same instant: the permit was ours already and must go on to the next.

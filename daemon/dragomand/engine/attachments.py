@@ -67,7 +67,9 @@ class Attachments:
         self._clients.add(caller_id)
         return first
 
-    async def attach(self, session_id: str, cursor: str | None, caller_id: str, deliver: Deliver) -> StreamAttachResult:
+    async def attach(
+        self, session_id: str, cursor: str | None, caller_id: str, deliver: Deliver
+    ) -> StreamAttachResult:
         """Replay what came after *cursor* (None: everything), then deliver live until `detach`.
 
         What is replayed has been delivered when this returns. Attaching again replaces the attachment before.
@@ -107,12 +109,17 @@ class Attachments:
         upto = channel.last_seq
         while after < upto and attachment.open:
             with storage_errors():
-                rows = await self._sessions.store.items(channel.session_id, after_seq=after, limit=min(PAGE, upto - after))
+                rows = await self._sessions.store.items(
+                    channel.session_id, after_seq=after, limit=min(PAGE, upto - after)
+                )
             if not rows:
                 break
             for row in rows:
                 params = StreamEventParams(
-                    session_id=channel.session_id, event=to_event(row), seq=row.seq, cursor=cursor_of(channel.epoch, row.seq)
+                    session_id=channel.session_id,
+                    event=to_event(row),
+                    seq=row.seq,
+                    cursor=cursor_of(channel.epoch, row.seq),
                 )
                 if not attachment.send(Published(params)):
                     return

@@ -18,7 +18,9 @@ LOGIN_FILE = ".credentials.json"
 class Auth:
     """Holds the credential for the daemon's life."""
 
-    def __init__(self, *, api_key: str | None, environment: Mapping[str, str], claude_config_dir: str) -> None:
+    def __init__(
+        self, *, api_key: str | None, environment: Mapping[str, str], claude_config_dir: str
+    ) -> None:
         """Use *api_key* if it is not empty; *environment* names the provider (`CLAUDE_CODE_USE_BEDROCK=1` …)."""
         self._api_key = api_key or None
         self._provider = _provider(environment)
@@ -50,7 +52,9 @@ class Auth:
         self._logged_in = os.path.exists(self._login_file)
         if self._source() == "none":
             raise EngineError(
-                "auth_required", f"No credential for Claude is available. {self._next_step()}", next_step=self._next_step()
+                "auth_required",
+                f"No credential for Claude is available. {self._next_step()}",
+                next_step=self._next_step(),
             )
 
     def _source(self) -> CredentialSource:

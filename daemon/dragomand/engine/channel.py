@@ -21,8 +21,9 @@ from dragoman_protocol.stream import (
     ThinkingDelta,
 )
 
-from ..store.errors import StorageError
-from ..store.rows import ItemRow
+from dragomand.store.errors import StorageError
+from dragomand.store.rows import ItemRow
+
 from .records import is_durable, to_row
 
 MAX_PENDING = 4096
@@ -121,7 +122,11 @@ class Channel:
     def running_texts(self) -> list[Published]:
         """Return what the items that are being written say so far, each as one delta from offset 0."""
         return [
-            Published(StreamEventParams(session_id=self.session_id, event=kind(item_id=item_id, offset=0, text="".join(parts))))
+            Published(
+                StreamEventParams(
+                    session_id=self.session_id, event=kind(item_id=item_id, offset=0, text="".join(parts))
+                )
+            )
             for item_id, (kind, parts) in self._texts.items()
         ]
 
@@ -191,7 +196,9 @@ class Channel:
         for event in events:
             if is_durable(event):
                 seq = self.last_seq + len(rows) + 1
-                rows.append(to_row(event, session_id=self.session_id, turn_id=self.turn_id, seq=seq, created_at=now))
+                rows.append(
+                    to_row(event, session_id=self.session_id, turn_id=self.turn_id, seq=seq, created_at=now)
+                )
                 numbered.append((event, seq))
             else:
                 numbered.append((event, None))
@@ -212,7 +219,9 @@ class Channel:
             return
         for event, seq in events:
             cursor = None if seq is None else cursor_of(self.epoch, seq)
-            published = Published(StreamEventParams(session_id=self.session_id, event=event, seq=seq, cursor=cursor))
+            published = Published(
+                StreamEventParams(session_id=self.session_id, event=event, seq=seq, cursor=cursor)
+            )
             for subscriber in subscribers:
                 subscriber(published)
 

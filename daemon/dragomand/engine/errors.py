@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..store.errors import StorageError, StorageFullError
-from ..upstream.interface import Failure
+from dragomand.store.errors import StorageError, StorageFullError
+from dragomand.upstream.interface import Failure
 
 
 class EngineError(Exception):

@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 from dragoman_protocol.query import QueryRunParams, TurnOptions, Upstream
 
-from ..upstream.interface import RunSpec
+from dragomand.upstream.interface import RunSpec
+
 from .caller import Caller
 from .errors import EngineError
 
@@ -34,7 +35,10 @@ def check(options: TurnOptions, caller: Caller, allowed_env: Collection[str]) ->
             )
     if options.max_turns is not None and options.max_turns < 1:
         raise EngineError(
-            "invalid_params", f"maxTurns must be 1 or more; got {options.max_turns}.", path="$.maxTurns", reason="out of range"
+            "invalid_params",
+            f"maxTurns must be 1 or more; got {options.max_turns}.",
+            path="$.maxTurns",
+            reason="out of range",
         )
 
 

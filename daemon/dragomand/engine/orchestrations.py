@@ -3,7 +3,12 @@
 from collections.abc import Callable
 
 import anyio
-from dragoman_protocol.orchestrate import OrchestrateItem, OrchestrateOutcome, OrchestrateParallelParams, OrchestrateParallelResult
+from dragoman_protocol.orchestrate import (
+    OrchestrateItem,
+    OrchestrateOutcome,
+    OrchestrateParallelParams,
+    OrchestrateParallelResult,
+)
 from dragoman_protocol.query import QueryRunParams, TurnOptions
 
 from .caller import Caller
@@ -27,7 +32,12 @@ class Orchestrations:
         self._queries = queries
 
     async def parallel(
-        self, params: OrchestrateParallelParams, caller: Caller, *, started: Callable[[str], None], outcome: OutcomeSink
+        self,
+        params: OrchestrateParallelParams,
+        caller: Caller,
+        *,
+        started: Callable[[str], None],
+        outcome: OutcomeSink,
     ) -> OrchestrateParallelResult:
         """Run every item and return every outcome; one failure never discards the others (03.9).
 
@@ -71,5 +81,8 @@ def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunPa
 def _in_range(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise EngineError(
-            "invalid_params", f"{name} must be from 1 to {most}; got {value}.", path=f"$.{name}", reason="out of range"
+            "invalid_params",
+            f"{name} must be from 1 to {most}; got {value}.",
+            path=f"$.{name}",
+            reason="out of range",
         )

@@ -14,7 +14,8 @@ import anyio
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import Event, PermissionAsked, PermissionResolved
 
-from ..upstream.interface import PermissionAnswer, PermissionAsk
+from dragomand.upstream.interface import PermissionAnswer, PermissionAsk
+
 from .caller import Caller
 from .errors import EngineError
 
@@ -55,7 +56,12 @@ class Permissions:
     """All open questions of the daemon."""
 
     def __init__(
-        self, *, timeout_s: float, clock: Callable[[], float], new_id: Callable[[], str], logger: logging.Logger
+        self,
+        *,
+        timeout_s: float,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        logger: logging.Logger,
     ) -> None:
         """Wait at most *timeout_s* seconds for a word; *clock* gives Unix seconds, *new_id* 128 random bits."""
         self._timeout_s = timeout_s
@@ -71,7 +77,13 @@ class Permissions:
         return len(self._pending)
 
     async def ask(
-        self, ask: PermissionAsk, *, caller: Caller, session_id: str, turn_id: str, publish: Callable[[Event], None]
+        self,
+        ask: PermissionAsk,
+        *,
+        caller: Caller,
+        session_id: str,
+        turn_id: str,
+        publish: Callable[[Event], None],
     ) -> PermissionAnswer:
         """Ask *caller*'s person and return the answer; both are published. Never raises but for cancellation."""
         permission_id = self._new_id()

@@ -16,9 +16,10 @@ from dragoman_protocol.content import Prompt, prompt_text
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
 from dragoman_protocol.stream import AssistantText, Waiting
 
-from ..store.errors import DuplicateMessageError
-from ..store.rows import SessionRow, TurnRow
-from ..upstream.interface import UpstreamRun
+from dragomand.store.errors import DuplicateMessageError
+from dragomand.store.rows import SessionRow, TurnRow
+from dragomand.upstream.interface import UpstreamRun
+
 from . import options, working_directory
 from .admission import Admission
 from .auth import Auth
@@ -276,10 +277,15 @@ class Queries:
             return session, False
         if params.cwd is None:
             raise EngineError(
-                "invalid_params", "A new session needs `cwd`, an absolute path of a directory.", path="$.cwd", reason="missing"
+                "invalid_params",
+                "A new session needs `cwd`, an absolute path of a directory.",
+                path="$.cwd",
+                reason="missing",
             )
         cwd = working_directory.check(params.cwd, self._limits.roots)
-        return new_session(self._new_id, self._clock(), str(cwd), params.prompt, params.title, params.tags, params.model), True
+        return new_session(
+            self._new_id, self._clock(), str(cwd), params.prompt, params.title, params.tags, params.model
+        ), True
 
     def _queue_timeout_s(self, params: QueryRunParams, deadline_ms: int) -> float | None:
         given = params.queue_timeout_ms
@@ -313,7 +319,13 @@ class Queries:
 
 
 def new_session(
-    new_id: Callable[[], str], now: float, cwd: str, prompt: Prompt, title: str | None, tags: list[str] | None, model: str | None
+    new_id: Callable[[], str],
+    now: float,
+    cwd: str,
+    prompt: Prompt,
+    title: str | None,
+    tags: list[str] | None,
+    model: str | None,
 ) -> SessionRow:
     """Make the row of a session that does not exist yet; its title is the first line of what is asked."""
     lines = prompt_text(prompt).strip().splitlines()

@@ -12,7 +12,7 @@ from dragoman_protocol.content import Prompt
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import Event
 
-from ..store.rows import ItemRow
+from dragomand.store.rows import ItemRow
 
 
 def _same(value: Any) -> Any:
@@ -102,7 +102,9 @@ def to_event(row: ItemRow) -> Event:
     """Make the event of a row again; what an older version had not stored takes its default."""
     shape = _BY_KIND[row.kind]
     body = msgspec.json.decode(row.body)
-    known = {field.attribute: field.back(body[field.stored]) for field in shape.fields if field.stored in body}
+    known = {
+        field.attribute: field.back(body[field.stored]) for field in shape.fields if field.stored in body
+    }
     event: Event = shape.type(**known)
     return event
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from dragoman_protocol.stream import TurnCompleted
 
-from ..store.store import Store
+from dragomand.store.store import Store
+
 from .records import to_row
 
 

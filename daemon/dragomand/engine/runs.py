@@ -6,10 +6,11 @@ from pathlib import Path
 
 from dragoman_protocol.query import TurnOptions
 
-from ..store.errors import StorageError
-from ..store.rows import ProcessRunRow, SessionRow
-from ..store.store import Store
-from ..upstream.interface import PermissionAnswer, PermissionAsk, Upstream, UpstreamError, UpstreamRun
+from dragomand.store.errors import StorageError
+from dragomand.store.rows import ProcessRunRow, SessionRow
+from dragomand.store.store import Store
+from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, Upstream, UpstreamError, UpstreamRun
+
 from .errors import from_failure
 from .options import to_spec
 from .permissions import Permissions
@@ -31,7 +32,13 @@ class Runs:
     """Opens and closes runs."""
 
     def __init__(
-        self, *, upstream: Upstream, store: Store, permissions: Permissions, clock: Callable[[], float], new_id: Callable[[], str]
+        self,
+        *,
+        upstream: Upstream,
+        store: Store,
+        permissions: Permissions,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds."""
         self._upstream = upstream

@@ -13,9 +13,10 @@ import msgspec
 from dragoman_protocol import session as wire
 from dragoman_protocol.session import SessionInfo, SessionState, TurnInfo, TurnStatus, Usage
 
-from ..store.errors import StorageError
-from ..store.rows import ItemRow, SessionRow, TurnRow
-from ..store.store import Store
+from dragomand.store.errors import StorageError
+from dragomand.store.rows import ItemRow, SessionRow, TurnRow
+from dragomand.store.store import Store
+
 from .channel import Channel
 from .errors import EngineError, from_storage
 from .records import to_event
@@ -111,16 +112,26 @@ class Sessions:
         with storage_errors():
             row = await self.store.session(session_id)
         if row is None:
-            raise EngineError("session_not_found", f"There is no session {session_id!r}.", session_id=session_id)
+            raise EngineError(
+                "session_not_found", f"There is no session {session_id!r}.", session_id=session_id
+            )
         return row
 
     async def list(
-        self, *, limit: int, cursor: str | None, cwd: str | None, tag: str | None, only: Collection[str] | None
+        self,
+        *,
+        limit: int,
+        cursor: str | None,
+        cwd: str | None,
+        tag: str | None,
+        only: Collection[str] | None,
     ) -> wire.SessionListResult:
         """Return a page, newest first; *only* restricts it to these ids."""
         _in_range("limit", limit, 500)
         with storage_errors(), bad_cursor():
-            rows, following = await self.store.sessions(limit=limit, cursor=cursor, cwd=cwd, tag=tag, ids=only)
+            rows, following = await self.store.sessions(
+                limit=limit, cursor=cursor, cwd=cwd, tag=tag, ids=only
+            )
         return wire.SessionListResult(data=[self._info(row) for row in rows], next_cursor=following)
 
     async def get(self, session_id: str) -> wire.SessionGetResult:
@@ -130,7 +141,9 @@ class Sessions:
             turns = await self.store.turns(session_id, limit=200)
         return wire.SessionGetResult(session=self._info(row), turns=[_turn_info(turn) for turn in turns])
 
-    async def messages(self, session_id: str, *, limit: int, cursor: str | None) -> wire.SessionMessagesResult:
+    async def messages(
+        self, session_id: str, *, limit: int, cursor: str | None
+    ) -> wire.SessionMessagesResult:
         """Return a page of items, oldest first."""
         _in_range("limit", limit, 1000)
         row = await self.load(session_id)
@@ -140,7 +153,8 @@ class Sessions:
             items = await self.store.items(session_id, after_seq=after, limit=limit)
         last = items[-1].seq if items else after
         return wire.SessionMessagesResult(
-            data=[_item(item) for item in items], next_cursor=str(last) if items and last < row.last_seq else None
+            data=[_item(item) for item in items],
+            next_cursor=str(last) if items and last < row.last_seq else None,
         )
 
     async def delete(self, session_id: str) -> None:
@@ -148,7 +162,9 @@ class Sessions:
         with self.claim(session_id, "turn"), storage_errors():
             deleted = await self.store.delete_session(session_id)
         if not deleted:
-            raise EngineError("session_not_found", f"There is no session {session_id!r}.", session_id=session_id)
+            raise EngineError(
+                "session_not_found", f"There is no session {session_id!r}.", session_id=session_id
+            )
         self._channels.pop(session_id, None)
 
     def _info(self, row: SessionRow) -> SessionInfo:
@@ -189,7 +205,9 @@ def bad_cursor() -> Iterator[None]:
         yield
     except ValueError as error:
         raise EngineError(
-            "invalid_params", f"cursor: {error}. Pass nextCursor of the page before, or none.", path="$.cursor"
+            "invalid_params",
+            f"cursor: {error}. Pass nextCursor of the page before, or none.",
+            path="$.cursor",
         ) from None
 
 
@@ -235,5 +253,8 @@ def _busy(taken: Claim) -> str:
 def _in_range(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise EngineError(
-            "invalid_params", f"{name} must be from 1 to {most}; got {value}.", path=f"$.{name}", reason="out of range"
+            "invalid_params",
+            f"{name} must be from 1 to {most}; got {value}.",
+            path=f"$.{name}",
+            reason="out of range",
         )

@@ -14,9 +14,10 @@ import msgspec
 from anyio.abc import TaskGroup
 from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, Waiting
 
-from ..store.errors import DuplicateMessageError
-from ..store.rows import SessionRow
-from ..upstream.interface import UpstreamRun
+from dragomand.store.errors import DuplicateMessageError
+from dragomand.store.rows import SessionRow
+from dragomand.upstream.interface import UpstreamRun
+
 from . import options, working_directory
 from .admission import Admission
 from .auth import Auth
@@ -98,7 +99,9 @@ class Streams:
             )
         session, is_new = await self._session(params)
         if session.session_id in self._open:
-            raise EngineError("session_busy", "This session has an open stream already.", session_id=session.session_id)
+            raise EngineError(
+                "session_busy", "This session has an open stream already.", session_id=session.session_id
+            )
         channel = self._sessions.channel_of(session)
         stream = self._open[session.session_id] = _Stream(session, params, channel, is_new)
         self._tasks.start_soon(self._keep, stream)
@@ -206,10 +209,17 @@ class Streams:
 
         try:
             async with self._admission.admit(
-                turn.caller.id, priority="interactive", timeout_s=self._limits.queue_timeout_ms / 1000, waiting=waiting
+                turn.caller.id,
+                priority="interactive",
+                timeout_s=self._limits.queue_timeout_ms / 1000,
+                waiting=waiting,
             ) as permit:
                 end = await turn.execute(
-                    self._sessions.store, run_of, queued_ms=permit.queued_ms, clock=self._clock, logger=self._logger
+                    self._sessions.store,
+                    run_of,
+                    queued_ms=permit.queued_ms,
+                    clock=self._clock,
+                    logger=self._logger,
                 )
             stream.is_new = False
             if end.error is not None and end.error.kind in _ENDS_STREAM:
@@ -247,7 +257,10 @@ class Streams:
             return session, False
         if params.cwd is None:
             raise EngineError(
-                "invalid_params", "A new session needs `cwd`, an absolute path of a directory.", path="$.cwd", reason="missing"
+                "invalid_params",
+                "A new session needs `cwd`, an absolute path of a directory.",
+                path="$.cwd",
+                reason="missing",
             )
         cwd = working_directory.check(params.cwd, self._limits.roots)
         title = params.title

@@ -23,10 +23,11 @@ from dragoman_protocol.stream import (
     UserMessage,
 )
 
-from ..store.errors import StorageError
-from ..store.rows import SessionRow, TurnRow
-from ..store.store import Store
-from ..upstream.interface import PermissionAnswer, PermissionAsk, TurnOutcome, UpstreamRun
+from dragomand.store.errors import StorageError
+from dragomand.store.rows import SessionRow, TurnRow
+from dragomand.store.store import Store
+from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOutcome, UpstreamRun
+
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
@@ -134,7 +135,11 @@ class Turn:
         """Ask the caller's person; the turn's deadline stands still meanwhile."""
         with self.deadline.paused():
             return await permissions.ask(
-                ask, caller=self.caller, session_id=self.session.session_id, turn_id=self.turn_id, publish=self.sink
+                ask,
+                caller=self.caller,
+                session_id=self.session.session_id,
+                turn_id=self.turn_id,
+                publish=self.sink,
             )
 
     # -- inside
@@ -164,7 +169,9 @@ class Turn:
             raise from_storage(error, session_id=self.session.session_id) from error
         return row
 
-    async def _answer(self, open_run: Callable[["Turn"], Awaitable[UpstreamRun]]) -> TurnOutcome | EngineError:
+    async def _answer(
+        self, open_run: Callable[["Turn"], Awaitable[UpstreamRun]]
+    ) -> TurnOutcome | EngineError:
         if self.stopped is not None:
             return TurnOutcome(status="interrupted")
         try:
@@ -184,7 +191,9 @@ class Turn:
         else:
             await self.run.interrupt()
 
-    async def _close(self, store: Store, row: TurnRow, outcome: TurnOutcome | EngineError, now: float) -> TurnEnd:
+    async def _close(
+        self, store: Store, row: TurnRow, outcome: TurnOutcome | EngineError, now: float
+    ) -> TurnEnd:
         end = TurnEnd(row=row, text=self.text, error=self._error(outcome))
         row.completed_at = now
         row.duration_ms = round((now - row.started_at) * 1000)
@@ -196,7 +205,9 @@ class Turn:
         row.status = status = self._status(end.error)
         facts = None if end.error is None or status == "cancelled" else end.error.facts()
         row.error = None if facts is None else _encode(facts)
-        events.append(TurnCompleted(turn_id=self.turn_id, status=status, stop_reason=row.stop_reason, error=facts))
+        events.append(
+            TurnCompleted(turn_id=self.turn_id, status=status, stop_reason=row.stop_reason, error=facts)
+        )
         try:
             await self.channel.commit(events, lambda items: store.close_turn(row, items))
         except StorageError as error:
@@ -213,13 +224,19 @@ class Turn:
         if isinstance(outcome, TurnOutcome) and outcome.status == "completed":
             return None
         if self.stopped == "shutdown":
-            return EngineError("draining", "The daemon stopped before the turn ended; continue the session with a new turn.")
+            return EngineError(
+                "draining", "The daemon stopped before the turn ended; continue the session with a new turn."
+            )
         if self.stopped == "client":
             return EngineError("request_cancelled", session_id=session_id, turn_id=turn_id, text=said)
         if self.deadline.expired:
             return EngineError("deadline_exceeded", session_id=session_id, turn_id=turn_id, text=said)
         if isinstance(outcome, EngineError):
-            return EngineError(outcome.kind, outcome.message, **{"session_id": session_id, "turn_id": turn_id, **outcome.data})
+            return EngineError(
+                outcome.kind,
+                outcome.message,
+                **{"session_id": session_id, "turn_id": turn_id, **outcome.data},
+            )
         if outcome.failure is None:
             return EngineError("request_cancelled", session_id=session_id, turn_id=turn_id, text=said)
         return from_failure(outcome.failure, session_id=session_id, turn_id=turn_id, text=said)

@@ -3,8 +3,8 @@
 from dragoman_protocol.auth import AuthStatusResult
 from dragoman_protocol.values import Empty
 
-from ..engine.auth import Auth
-from ..server.route import Call, Handler
+from dragomand.engine.auth import Auth
+from dragomand.server.route import Call, Handler
 
 
 def auth_handlers(auth: Auth) -> dict[str, Handler]:

@@ -3,14 +3,16 @@
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
-from ..engine.caller import Approver, Caller
-from ..server.route import Client
+from dragomand.engine.caller import Approver, Caller
+from dragomand.server.route import Client
 
 
 def caller_of(client: Client) -> Caller:
     """Return who *client* is; it can be asked if it said so (`capabilities.permissions`)."""
     able = client.capabilities.get("permissions") is True and not client.closed
-    return Caller(id=client.id, name=client.name, scopes=client.scopes, approver=_approver(client) if able else None)
+    return Caller(
+        id=client.id, name=client.name, scopes=client.scopes, approver=_approver(client) if able else None
+    )
 
 
 def _approver(client: Client) -> Approver:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dragoman_protocol.lifecycle import DaemonStatusResult, DaemonStopParams, DaemonStopResult
 from dragoman_protocol.values import Empty
 
-from ..server.route import Call, Handler
+from dragomand.server.route import Call, Handler
 
 
 def daemon_handlers(

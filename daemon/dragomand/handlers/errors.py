@@ -7,8 +7,8 @@ from typing import Any
 
 from dragoman_protocol.errors import BY_KIND, RpcError
 
-from ..engine.errors import EngineError
-from ..server.route import Call, Handler
+from dragomand.engine.errors import EngineError
+from dragomand.server.route import Call, Handler
 
 
 def to_rpc(error: EngineError) -> RpcError:

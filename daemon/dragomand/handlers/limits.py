@@ -3,8 +3,8 @@
 from dragoman_protocol.limits import LimitsStateResult
 from dragoman_protocol.values import Empty
 
-from ..engine.admission import Admission
-from ..server.route import Call, Handler
+from dragomand.engine.admission import Admission
+from dragomand.server.route import Call, Handler
 
 
 def limits_handlers(admission: Admission) -> dict[str, Handler]:

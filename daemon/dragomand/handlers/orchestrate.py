@@ -2,9 +2,10 @@
 
 from dragoman_protocol.orchestrate import OrchestrateParallelParams, OrchestrateParallelResult
 
-from ..engine.orchestrations import Orchestrations
-from ..engine.sessions import Sessions
-from ..server.route import Call, Handler
+from dragomand.engine.orchestrations import Orchestrations
+from dragomand.engine.sessions import Sessions
+from dragomand.server.route import Call, Handler
+
 from .caller import caller_of
 from .progress import outcome_progress
 from .sessions_seen import noting

@@ -2,8 +2,8 @@
 
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRespondParams, PermissionRespondResult
 
-from ..engine.permissions import Permissions
-from ..server.route import Call, Handler
+from dragomand.engine.permissions import Permissions
+from dragomand.server.route import Call, Handler
 
 
 def permission_handlers(permissions: Permissions) -> dict[str, Handler]:

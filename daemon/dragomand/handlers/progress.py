@@ -7,8 +7,8 @@ import msgspec
 from dragoman_protocol.lifecycle import ProgressParams
 from dragoman_protocol.orchestrate import OrchestrateOutcome
 
-from ..engine.channel import Published, Subscriber
-from ..server.route import Client
+from dragomand.engine.channel import Published, Subscriber
+from dragomand.server.route import Client
 
 _encode = msgspec.json.Encoder().encode
 
@@ -26,7 +26,9 @@ def event_progress(client: Client, token: int | str | None) -> Subscriber | None
     def send(event: Published) -> None:
         nonlocal taking
         if taking:
-            sent = client.event("$/progress", ProgressParams(token=token, value=event.raw), ephemeral=event.ephemeral)
+            sent = client.event(
+                "$/progress", ProgressParams(token=token, value=event.raw), ephemeral=event.ephemeral
+            )
             taking = sent or event.ephemeral
 
     return send

@@ -2,9 +2,10 @@
 
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
 
-from ..engine.queries import Queries
-from ..engine.sessions import Sessions
-from ..server.route import Call, Handler
+from dragomand.engine.queries import Queries
+from dragomand.engine.sessions import Sessions
+from dragomand.server.route import Call, Handler
+
 from .caller import caller_of
 from .progress import event_progress
 from .sessions_seen import noting

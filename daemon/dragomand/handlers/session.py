@@ -2,8 +2,8 @@
 
 from dragoman_protocol import session as wire
 
-from ..engine.sessions import Sessions
-from ..server.route import Call, Handler
+from dragomand.engine.sessions import Sessions
+from dragomand.server.route import Call, Handler
 
 
 def session_handlers(sessions: Sessions) -> dict[str, Handler]:
@@ -12,7 +12,9 @@ def session_handlers(sessions: Sessions) -> dict[str, Handler]:
     async def list_(call: Call, params: wire.SessionListParams) -> wire.SessionListResult:
         everybodys = "read-all-sessions" in call.client.scopes
         only = None if everybodys else sessions.seen_by(call.client.id)
-        return await sessions.list(limit=params.limit, cursor=params.cursor, cwd=params.cwd, tag=params.tag, only=only)
+        return await sessions.list(
+            limit=params.limit, cursor=params.cursor, cwd=params.cwd, tag=params.tag, only=only
+        )
 
     async def get(_call: Call, params: wire.SessionGetParams) -> wire.SessionGetResult:
         return await sessions.get(params.session_id)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from ..engine.sessions import Sessions
-from ..server.route import Client
+from dragomand.engine.sessions import Sessions
+from dragomand.server.route import Client
 
 
 def noting(client: Client, sessions: Sessions) -> Callable[[str], None]:

@@ -3,12 +3,13 @@
 from dragoman_protocol import stream as wire
 from dragoman_protocol.values import Empty
 
-from ..engine.attachments import Attachments, Deliver
-from ..engine.channel import Published
-from ..engine.queries import Queries
-from ..engine.sessions import Sessions
-from ..engine.streams import Streams
-from ..server.route import Call, Client, Handler
+from dragomand.engine.attachments import Attachments, Deliver
+from dragomand.engine.channel import Published
+from dragomand.engine.queries import Queries
+from dragomand.engine.sessions import Sessions
+from dragomand.engine.streams import Streams
+from dragomand.server.route import Call, Client, Handler
+
 from .caller import caller_of
 from .sessions_seen import noting
 
