@@ -65,8 +65,7 @@ class Call(NamedTuple):
     """One request as its handler sees it."""
 
     client: Client
-    request_id: Id | None
-    """None for a notification."""
+    request_id: Id
 
 
 Handler = Callable[[Call, Any], Any | Awaitable[Any]]
@@ -81,3 +80,5 @@ class Route(NamedTuple):
     handler: Handler
     lane: Lane = "free"
     scope: str | None = None
+    while_draining: bool = False
+    """Answered even while the daemon finishes what it has begun, as `inline` ones always are."""
