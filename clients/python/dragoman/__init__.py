@@ -27,8 +27,10 @@ _MODULES = ("aio", "errors")
 class DragomanError(Exception):
     """Base of everything that this package raises on purpose; `dragoman.errors` has the tree."""
 
-    retryable: bool = False
-    """Whether the same request may succeed later, unchanged."""
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, unchanged."""
+        return False
 
 
 def __getattr__(name: str) -> object:

@@ -86,6 +86,11 @@ class AnswerError(DragomanError):
 class RequestError(DragomanError, RpcError):
     """The request was answered with an error."""
 
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, unchanged; the daemon's own word."""
+        return self.data.retryable
+
 
 class RequestCancelledError(RequestError):
     """The request was cancelled by this client; `data.text` is what had been said until then."""

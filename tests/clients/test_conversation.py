@@ -1,0 +1,343 @@
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from dragoman import conversation
+from dragoman.conversation import Conversation, Pending, decision_of, read_event
+from dragoman.errors import (
+    AnswerError,
+    BadFramingError,
+    BusyError,
+    ConnectionClosedError,
+    RequestCancelledError,
+    TooManyClientsError,
+)
+from dragoman_protocol.errors import RpcError
+from dragoman_protocol.lifecycle import (
+    CancelParams,
+    PermissionDecision,
+    PermissionRequestParams,
+    ProgressParams,
+)
+from dragoman_protocol.peer import Notification, Peer, Request, Response
+from dragoman_protocol.stream import Raw, StreamEventParams, TextDelta, ToolUse
+from dragoman_protocol.values import Empty
+
+ASKED = PermissionRequestParams(
+    permission_id="p", session_id="s", turn_id="t", tool_name="Edit", input={"a": 1}
+)
+
+
+def nothing() -> None:
+    pass
+
+
+class Both:
+    """A conversation and the daemon's peer, with the bytes carried by hand."""
+
+    def __init__(self, *, asks: bool = False, scopes: Any = None) -> None:
+        self.woken = 0
+        self.talk = Conversation("tester", scopes, asks=asks, wake=self.wake)
+        self.peer = Peer()
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def heard(self) -> list[Any]:
+        data = bytes(self.talk.out)
+        self.talk.out.clear()
+        return self.peer.receive(data)
+
+    def open(self) -> None:
+        (request,) = self.heard()
+        self.talk.receive(self.peer.respond(request, {}))
+
+    def tell(self, method: str, params: Any) -> None:
+        self.talk.receive(self.peer.notify(method, params))
+
+    def progress(self, token: int, event: Any) -> None:
+        self.tell("$/progress", ProgressParams(token=token, value=msgspec.Raw(msgspec.json.encode(event))))
+
+
+@pytest.fixture
+def both() -> Both:
+    both = Both()
+    both.open()
+    return both
+
+
+def text(offset: int = 0) -> StreamEventParams:
+    return StreamEventParams(session_id="s", event=TextDelta(item_id="i", offset=offset, text="x"))
+
+
+def tool() -> StreamEventParams:
+    return StreamEventParams(session_id="s", seq=1, event=ToolUse(item_id="i", name="Bash", input={}))
+
+
+def test_initialize_is_said_first_and_with_the_first_call() -> None:
+    both = Both(asks=True, scopes=("query",))
+    both.talk.call("auth/status", Empty(), nothing)
+    first, second = both.heard()
+    assert (first.method, second.method) == ("initialize", "auth/status")
+    params = msgspec.json.decode(first.params)
+    assert params["clientInfo"]["name"] == "tester"
+    assert params["scopes"] == ["query"]
+    assert params["capabilities"] == {"permissions": True}
+
+
+def test_a_client_that_cannot_be_asked_does_not_say_that_it_can() -> None:
+    (first,) = Both().heard()
+    params = msgspec.json.decode(first.params)
+    assert "capabilities" not in params
+    assert "scopes" not in params
+
+
+def test_an_answer_that_does_not_fit_is_an_answer_error(both: Both) -> None:
+    pending = both.talk.call("x", Empty(), nothing)
+    (request,) = both.heard()
+    both.talk.receive(both.peer.respond(request, [1]))
+    assert pending.answered
+    with pytest.raises(AnswerError, match="answer to x"):
+        pending.take(Empty)
+    assert pending.take(list[int]) == [1]
+
+
+def test_a_refused_initialize_ends_everything_with_its_error() -> None:
+    both = Both()
+    pending = both.talk.call("x", Empty(), nothing)
+    first, _ = both.heard()
+    both.talk.receive(both.peer.fail(first, RpcError("too_many_clients")))
+    with pytest.raises(TooManyClientsError):
+        pending.take(Empty)
+    with pytest.raises(TooManyClientsError):
+        both.talk.call("y", Empty(), nothing)
+
+
+def test_what_was_said_is_said_again_to_a_successor() -> None:
+    both = Both()
+    both.talk.call("x", Empty(), nothing)
+    first = bytes(both.talk.out)
+    for _ in range(3):
+        both.talk.out.clear()
+        assert both.talk.start_afresh()
+        assert both.talk.out == first
+    assert not both.talk.start_afresh()
+
+
+def test_after_the_first_byte_nothing_is_said_again(both: Both) -> None:
+    both.talk.call("x", Empty(), nothing)
+    assert not both.talk.start_afresh()
+
+
+def test_too_much_to_be_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_REPEATABLE_BYTES", 1000)
+    both = Both()
+    both.talk.call("x", msgspec.defstruct("Big", [("a", str, "x" * 1000)])(), nothing)
+    assert not both.talk.start_afresh()
+
+
+def test_events_go_to_the_request_that_brought_their_token(both: Both) -> None:
+    woken: list[str] = []
+    one = both.talk.call("query/run", Empty(), lambda: woken.append("one"), token=1)
+    two = both.talk.call("query/run", Empty(), lambda: woken.append("two"), token=2)
+    both.progress(2, text())
+    both.progress(1, tool())
+    both.progress(3, text())
+    both.tell("$/progress", {"token": 1})
+    both.tell("$/progress", {"token": 1, "value": "no event"})
+    both.tell("$/moon", {})
+    assert [type(told.event) for told in one.events] == [ToolUse]
+    assert [type(told.event) for told in two.events] == [TextDelta]
+    assert woken == ["two", "one"]
+
+
+def test_events_after_the_answer_are_nobodys(both: Both) -> None:
+    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    (request,) = both.heard()
+    both.talk.receive(both.peer.respond(request, {}))
+    both.progress(1, text())
+    assert not pending.events
+
+
+def test_a_kind_of_event_that_is_not_known_is_kept_raw(both: Both) -> None:
+    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    both.progress(1, {"sessionId": "s", "seq": 4, "cursor": "c", "event": {"type": "moonrise", "phase": 0.5}})
+    (told,) = pending.events
+    assert isinstance(told.event, Raw)
+    assert bytes(told.event.frame) == b'{"type":"moonrise","phase":0.5}'
+    assert (told.session_id, told.seq, told.cursor) == ("s", 4, "c")
+    assert read_event(msgspec.Raw(b'{"event": 1}')) is None
+
+
+def test_too_many_unread_events(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MAX_QUEUED", 2)
+    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    both.heard()
+    for number in range(30):
+        both.progress(1, text(number))
+    assert len(pending.events) == 2
+    for _ in range(30):
+        both.progress(1, tool())
+    assert len(pending.events) == 20
+    (cancel,) = both.heard()
+    assert cancel.method == "$/cancelRequest"
+    assert msgspec.json.decode(cancel.params) == {"id": pending.id}
+
+
+def test_a_request_is_cancelled_once_and_still_answered(both: Both) -> None:
+    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    both.talk.cancel(pending)
+    both.talk.cancel(pending)
+    request, cancel = both.heard()
+    assert msgspec.json.decode(cancel.params, type=CancelParams).id == request.id
+    both.talk.receive(both.peer.fail(request, RpcError("request_cancelled")))
+    with pytest.raises(RequestCancelledError):
+        pending.take(Empty)
+    both.talk.cancel(pending)
+    assert not both.talk.out
+
+
+class TestQuestions:
+    """What the daemon asks."""
+
+    def ask(self, both: Both, method: str = "permission/request", params: Any = ASKED) -> list[Response]:
+        answers: list[Response] = []
+        id, data = both.peer.request(method, params)
+        both.talk.receive(data)
+        self.id = id
+        return answers
+
+    def answers(self, both: Both) -> list[Response]:
+        return [each for each in both.heard() if isinstance(each, Response)]
+
+    def test_a_question_waits_for_its_answer(self) -> None:
+        both = Both(asks=True)
+        both.open()
+        self.ask(both)
+        assert both.woken >= 1
+        question = both.talk.questions.popleft()
+        assert question.params == ASKED
+        both.talk.answer(question, PermissionDecision(decision="allow"))
+        both.talk.answer(question, PermissionDecision(decision="allow"))
+        (answer,) = self.answers(both)
+        assert msgspec.json.decode(answer.result) == {"decision": "allow"}
+
+    def test_one_that_cannot_be_read_is_refused(self) -> None:
+        both = Both(asks=True)
+        both.open()
+        self.ask(both, params={"toolName": 1})
+        (answer,) = self.answers(both)
+        assert answer.error is not None
+        assert answer.error.kind == "invalid_params"
+
+    @pytest.mark.parametrize("method", ["permission/request", "moon/phase"])
+    def test_who_does_not_answer_says_so(self, both: Both, method: str) -> None:
+        self.ask(both, method)
+        (answer,) = self.answers(both)
+        assert answer.error is not None
+        assert answer.error.kind == "method_not_found"
+        assert not both.talk.questions
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_one_that_is_withdrawn_is_answered_at_once(self, taken: bool) -> None:
+        both = Both(asks=True)
+        both.open()
+        self.ask(both)
+        question = both.talk.questions.popleft() if taken else both.talk.questions[0]
+        withdrawn: list[bool] = []
+        question.withdrawn = lambda: withdrawn.append(True)
+        both.tell("$/cancelRequest", CancelParams(id=self.id))
+        both.tell("$/cancelRequest", CancelParams(id=self.id))
+        both.tell("$/cancelRequest", {"id": None})
+        both.talk.answer(question, PermissionDecision(decision="allow"))
+        (answer,) = self.answers(both)
+        assert answer.error is not None
+        assert answer.error.kind == "request_cancelled"
+        assert withdrawn == [True]
+        assert not both.talk.questions
+
+    def test_the_end_of_the_connection_withdraws_all(self) -> None:
+        both = Both(asks=True)
+        both.open()
+        self.ask(both)
+        withdrawn: list[bool] = []
+        both.talk.questions[0].withdrawn = lambda: withdrawn.append(True)
+        both.talk.lost()
+        assert withdrawn == [True]
+        assert not both.talk.questions
+
+
+def test_the_end_of_the_connection_is_everybodys_answer(both: Both) -> None:
+    pending = both.talk.call("x", Empty(), nothing)
+    assert both.talk.waiting
+    both.talk.lost()
+    both.talk.lost(BusyError("later"))
+    with pytest.raises(ConnectionClosedError):
+        pending.take(Empty)
+    assert not both.talk.waiting
+    both.talk.cancel(pending)
+    both.talk.leave()
+
+
+def test_leaving_is_said_to_a_daemon_that_was_heard(both: Both) -> None:
+    both.talk.leave()
+    (told,) = both.heard()
+    assert isinstance(told, Notification)
+    assert told.method == "exit"
+    unheard = Both()
+    unheard.heard()
+    unheard.talk.leave()
+    assert not unheard.talk.out
+
+
+def test_bytes_that_are_no_messages_end_it(both: Both) -> None:
+    pending = both.talk.call("x", Empty(), nothing)
+    both.heard()
+    both.talk.receive(b"{no json}\n")
+    assert not pending.answered
+    both.heard()  # a complaint without an id, which the peer takes for a response to nothing
+    assert both.peer.unexpected_responses == 1
+    broken = Conversation("tester", None, asks=False, wake=nothing)
+    broken._peer.decoder.framing = "headers"
+    waiting = broken.call("x", Empty(), nothing)
+    broken.receive(b"HTTP/1.1 200 OK\r\n\r\n")
+    with pytest.raises(BadFramingError):
+        waiting.take(Empty)
+
+
+def test_silence_is_answered_by_a_probe_then_given_up(both: Both) -> None:
+    pending = both.talk.call("x", Empty(), nothing)
+    both.heard()
+    assert both.talk.silence()
+    (probe,) = both.heard()
+    assert isinstance(probe, Request)
+    assert probe.method == "daemon/status"
+    both.talk.receive(both.peer.respond(probe, {}))
+    assert both.talk.silence()
+    assert not both.talk.silence()
+    with pytest.raises(BusyError, match="frozen"):
+        pending.take(Empty)
+
+
+def test_silence_before_initialize_was_answered_is_given_up_at_once() -> None:
+    both = Both()
+    assert not both.talk.silence()
+    with pytest.raises(BusyError):
+        both.talk.opened()
+
+
+def test_decisions() -> None:
+    allow = PermissionDecision(decision="allow", updated_input={"a": 2})
+    assert decision_of(allow) is allow
+    assert decision_of(True).decision == "allow"
+    assert decision_of(False).decision == "deny"
+    for wrong in (None, 1, "allow"):
+        with pytest.raises(TypeError, match="expected True, False"):
+            decision_of(wrong)
+
+
+def test_a_pending_request_wakes_nobody_by_default() -> None:
+    wake: Callable[[], None] = conversation._nothing
+    wake()
+    assert not Pending("x", wake, None).answered

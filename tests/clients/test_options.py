@@ -1,0 +1,35 @@
+import os
+from pathlib import Path
+
+import pytest
+from dragoman.options import QueryOptions, query_params
+from dragoman_protocol.query import QueryRunParams
+
+
+def test_every_field_of_the_protocol_is_an_option() -> None:
+    seconds = {"timeout_ms": "timeout_s", "queue_timeout_ms": "queue_timeout_s"}
+    fields = {seconds.get(name, name) for name in QueryRunParams.__struct_fields__}
+    assert fields - {"prompt", "partial_result_token"} == set(QueryOptions.__annotations__)
+
+
+def test_the_working_folder_is_the_processs_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert query_params("x", {}).cwd == os.getcwd()
+    assert query_params("x", {"cwd": "sub"}).cwd == os.path.join(os.getcwd(), "sub")
+    assert query_params("x", {"cwd": tmp_path / "other"}).cwd == str(tmp_path / "other")
+
+
+def test_a_continued_session_keeps_its_folder() -> None:
+    assert query_params("x", {"session_id": "s"}).cwd is None
+    assert query_params("x", {"session_id": "s", "cwd": "/a"}).cwd == "/a"
+
+
+def test_spans_are_in_seconds() -> None:
+    params = query_params("x", {"timeout_s": 1.5, "queue_timeout_s": 0.0001}, 7)
+    assert (params.timeout_ms, params.queue_timeout_ms, params.partial_result_token) == (1500, 1, 7)
+    assert query_params("x", {"timeout_s": None}).timeout_ms is None  # type: ignore[typeddict-item]
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="modle"):
+        query_params("x", {"modle": "opus"})  # type: ignore[typeddict-unknown-key]
