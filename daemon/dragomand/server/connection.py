@@ -1,4 +1,4 @@
-"""One client's connection: bytes become requests, and what is said becomes bytes. Handlers see it as `Client`."""
+"""One client's connection: bytes become requests, what is said becomes bytes. Handlers see it as `Client`."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,8 @@ from dragoman_protocol.lifecycle import CancelParams, LogTraceParams, SetTracePa
 from dragoman_protocol.peer import Arrival, Notification, Peer, Reply, Request, Response
 from dragoman_protocol.values import Empty
 
-from ..transport.interface import Transport
+from dragomand.transport.interface import Transport
+
 from .dispatch import Dispatch, Tracer
 from .lifecycle import FIRST_BYTES, Lifecycle, Opening
 from .outbox import Outbox
@@ -46,7 +47,7 @@ class Connection:
         forget: Callable[["Connection"], None],
         turned_away: RpcError | None = None,
     ) -> None:
-        """Begin; *forget* is called when the connection is gone. With *turned_away* that is all it is told."""
+        """Begin; *forget* is called when the connection is gone. *turned_away*: all that it is told."""
         loop = asyncio.get_running_loop()
         self.id = id
         self._transport = transport
@@ -292,11 +293,12 @@ class Connection:
         self.closed = True
         self._fail_outgoing()
         while self._on_close:
-            _, callback = self._on_close.popitem()
+            callback = self._on_close.pop(next(iter(self._on_close)))
             try:
                 callback()
             except Exception:
-                self._logger.exception("a callback at the end of a connection failed", extra={"connection": self.id})
+                facts = {"connection": self.id}
+                self._logger.exception("a callback at the end of a connection failed", extra=facts)
 
     def _fail_outgoing(self) -> None:
         waiters = list(self._peer.outgoing.values())

@@ -1,8 +1,8 @@
-"""From a request to its one response. Every way a request can end passes through `_respond` or `_fail`, once.
+"""From a request to its one response. Every way a request can end passes through `respond` or `fail`, once.
 
-`peer.incoming` is the book of what is owed: whoever answers strikes the request out, and what is struck out is
-never answered again. The end of a task is seen by its done-callback, which runs whatever happened to the task,
-also if it was cancelled before its first step.
+`peer.incoming` is the book of what is owed: whoever answers strikes the request out, and what is struck out
+is never answered again. The end of a task is seen by its done-callback, which runs whatever happened to the
+task, also if it was cancelled before its first step.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Dispatch:
             self._admit(request, route)
 
     def cancel(self, id: Id) -> None:
-        """Cancel the request *id*, if it waits or runs. One that runs is cancelled once, so it can clean up."""
+        """Cancel the request *id*, if it waits or runs; one that runs only once, so that it can clean up."""
         incoming = self.inbox.running.get(id)
         if incoming is not None:
             self._cancel_task(incoming)

@@ -1,9 +1,10 @@
 """The requests of one connection that have no answer yet: how many run, which wait, how much may wait.
 
-- At most `MAX_RUNNING` run at a time; the others wait. `inline` requests do not run, they are answered at once:
-  they overtake waiting requests of the other lanes, since a turn may be waiting for just that word
+- At most `MAX_RUNNING` run at a time; the others wait. `inline` requests do not run, they are answered at
+  once: they overtake waiting requests of the other lanes, since a turn may be waiting for just that word
   (`permission/respond`). No promise of order is broken: lanes make none between one another.
-- While the client does not read its answers, nothing new begins, `inline` ones included; those keep their order.
+- While the client does not read its answers, nothing new begins, `inline` ones included, which keep their
+  order.
 - What waits is bounded by `MAX_WAITING_BYTES`; a request beyond is refused, `overloaded`.
 """
 

@@ -1,4 +1,4 @@
-"""Which of the waiting requests may begin next: those of one session one after another, the others by arrival.
+"""Which of the waiting requests may begin next: a session's one after another, the others by arrival.
 
 A request that waits for its session is not in the line; it joins the end of the line when its turn comes.
 """

@@ -1,7 +1,7 @@
 """The life of one connection: `initialize` first and once, after `shutdown` only `exit`.
 
-A client may send `initialize` and its first calls in one go; `initialized` is optional. Until it has the answer
-to `initialize` its messages may have at most `FIRST_BYTES`.
+A client may send `initialize` and its first calls in one go; `initialized` is optional. Until it has the
+answer to `initialize` its messages may have at most `FIRST_BYTES`.
 """
 
 from collections.abc import Callable

@@ -1,14 +1,14 @@
 """What a connection has to say and has not said yet, bounded in bytes.
 
-Everything said in one turn of the event loop leaves in one write. Above `SOFT_BYTES` unsent, ephemeral events are
-left out and the client is not read (`full`); above `HARD_BYTES`, or when nothing has left for `STUCK_S`, durable
-events are refused too. Responses and single notifications are always taken: what bounds them is that a client
-that does not read its answers is not asked for more questions.
+Everything said in one turn of the event loop leaves in one write. Above `SOFT_BYTES` unsent, ephemeral events
+are left out and the client is not read (`full`); above `HARD_BYTES`, or when nothing has left for `STUCK_S`,
+durable events are refused too. Responses and single notifications are always taken: what bounds them is that
+a client that does not read its answers is not asked for more questions.
 """
 
 from collections.abc import Callable
 
-from ..transport.interface import SOFT_BYTES, Transport
+from dragomand.transport.interface import SOFT_BYTES, Transport
 
 HARD_BYTES = 16 * 1024 * 1024
 """Unsent bytes above which durable events are refused."""
@@ -45,7 +45,7 @@ class Outbox:
         """How many of them had left at `_left_at`, when some had not; -1: never looked."""
         self._left_at = 0.0
         self.full = False
-        """Whether the transport holds more than `SOFT_BYTES`; set by the connection as the transport tells."""
+        """Whether the transport holds more than `SOFT_BYTES`; set as the transport tells."""
         self.gathering = False
         """While set, nothing is scheduled, because `write` follows for sure."""
 

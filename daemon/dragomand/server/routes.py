@@ -39,7 +39,7 @@ class Routes:
     """All methods of a server."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        """Prepare *routes*; `ValueError` for a name twice, or for a coroutine function in the `inline` lane."""
+        """Prepare *routes*; `ValueError` for a name twice, or a coroutine function in the `inline` lane."""
         self.by_name: dict[str, Prepared] = {}
         for route in routes:
             if route.name in self.by_name:

@@ -1,4 +1,4 @@
-"""All connections of one daemon (or one test): the methods they may call, and how they come to an end together."""
+"""All connections of one daemon (or one test): what they may call, and how they end together."""
 
 import asyncio
 import itertools
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import ServerInfo
 
-from ..transport import memory
-from ..transport.interface import Transport
+from dragomand.transport import memory
+from dragomand.transport.interface import Transport
+
 from .connection import Connection
 from .lifecycle import Grant, Opening
 from .route import Route
@@ -38,10 +39,10 @@ class Server:
     ) -> None:
         """Answer *routes*.
 
-        *info*: who `initialize` says we are. *grant*: from the scopes asked for (None: not said) and the peer's
-        process id to those granted. *clock*: seconds, monotonic. *features*: tags for `initialize`.
-        *on_change*: called, and must return at once, when the number of connections, of running or of waiting
-        requests changed.
+        *info*: who `initialize` says we are. *grant*: from the scopes asked for (None: not said) and the
+        peer's process id to those granted. *clock*: seconds, monotonic. *features*: tags for `initialize`.
+        *on_change*: called, and must return at once, when the number of connections, of running or of
+        waiting requests changed.
         """
         self._routes = Routes(routes)
         self._opening = Opening(info, grant, sorted(self._routes.by_name), list(features))
@@ -83,8 +84,8 @@ class Server:
     def draining(self) -> bool:
         """While set, what is running is finished and other requests are answered `draining`.
 
-        `inline` methods, and those of routes that say so, are still answered: a running turn may be waiting for
-        a permission. Setting it also answers what waits.
+        `inline` methods, and those of routes that say so, are still answered: a running turn may be waiting
+        for a permission. Setting it also answers what waits.
         """
         return self._draining
 
@@ -96,7 +97,7 @@ class Server:
                 connection.refuse_waiting()
 
     async def finished(self, timeout_s: float | None) -> bool:
-        """Wait until no request runs or waits; False if *timeout_s* seconds (None: no limit) were not enough."""
+        """Wait until no request runs or waits; False if *timeout_s* seconds (None: any) were not enough."""
         return await self._until(self._is_idle, timeout_s)
 
     def cancel_running(self) -> None:
@@ -107,8 +108,8 @@ class Server:
     async def flush_and_close(self, timeout_s: float) -> bool:
         """Close every connection, once its client has read what is unsent, and wait for every handler.
 
-        What still runs is cancelled and answered `draining`. After *timeout_s* seconds the rest is thrown away.
-        Returns whether everything ended in order. New connections are the transports' to refuse.
+        What still runs is cancelled and answered `draining`. After *timeout_s* seconds the rest is thrown
+        away. Returns whether everything ended in order. New connections are the transports' to refuse.
         """
         for connection in list(self._open):
             connection.close(RpcError("draining"))

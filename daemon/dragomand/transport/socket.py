@@ -1,8 +1,8 @@
 """The unix socket: every connection of it is one peer, and a peer is a process of the same user.
 
-A client that was killed and one that only shut its half (`printf … | dragoman stdio`) both look like the end of
-the stream. The first must have its work cancelled, the second must have its answers: the kernel tells them apart
-by a hang-up event, for which the half-closed connections wait in an epoll of their own.
+A client that was killed and one that only shut its half (`printf … | dragoman stdio`) both look like the end
+of the stream. The first must have its work cancelled, the second must have its answers: the kernel tells them
+apart by a hang-up event, for which the half-closed connections wait in an epoll of their own.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import sys
-from typing import cast
+from typing import Any, cast
 
 from dragoman.locate import peer_pid, peer_uid
 
@@ -44,7 +44,7 @@ class SocketServer:
         loop = asyncio.get_running_loop()
         listening.setblocking(False)
         # From 3.13 on asyncio would remove the socket's file at the end; that is `process.listen`'s to do.
-        keep = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._accepting = await loop.create_unix_server(
             lambda: SocketConnection(self), sock=listening, backlog=BACKLOG, **keep
         )
@@ -55,15 +55,13 @@ class SocketServer:
         await loop.connect_accepted_socket(lambda: SocketConnection(self), accepted)
 
     def close(self) -> None:
-        """Accept no more and close the listening socket; connections go on. The second time it does nothing."""
+        """Accept no more and close the listening socket; connections go on. Twice is no harm."""
         if self._accepting is not None:
             self._accepting.close()
             self._accepting = None
 
 
-async def serve_socket(
-    door: Door, listening: socket.socket, *, max_connections: int = 256
-) -> SocketServer:
+async def serve_socket(door: Door, listening: socket.socket, *, max_connections: int = 256) -> SocketServer:
     """Bring every connection of *listening* (bound and listening already) to *door*."""
     server = SocketServer(door, max_connections)
     await server.listen(listening)
