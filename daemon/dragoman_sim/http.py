@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._is_writable = True
         self._reading = True
         self._last = False
         self._lost = asyncio.Event()
@@ -111,10 +112,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Stop answering until the client reads on."""
+        self._is_writable = False
         self._writable.clear()
 
     def resume_writing(self) -> None:
         """Go on."""
+        self._is_writable = True
         self._writable.set()
         self._pump()
 
@@ -136,7 +139,8 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
         transport.write(data)
-        await self._writable.wait()
+        if not self._is_writable:  # the usual case costs no wait
+            await self._writable.wait()
 
     def close(self) -> None:
         """Close the connection once what was written is sent."""
@@ -168,7 +172,7 @@ class Connection(asyncio.Protocol):
     def _pump(self) -> None:
         """Answer complete requests, as long as no answer is running and the client reads."""
         try:
-            while self._task is None and not self._last and self._writable.is_set() and not self.closed:
+            while self._task is None and not self._last and self._is_writable and not self.closed:
                 request = self._next_request()
                 if request is None:
                     break
@@ -182,7 +186,7 @@ class Connection(asyncio.Protocol):
         """Read on only while what waits is within its bound."""
         if self._transport is None or self._transport.is_closing():
             return
-        busy = self._task is not None or not self._writable.is_set()
+        busy = self._task is not None or not self._is_writable
         wanted = not (busy and len(self._buffer) > _MAX_WAITING)
         if wanted != self._reading:
             self._reading = wanted

@@ -20,6 +20,7 @@ from dragoman_sim.script import (
     Pings,
     Reply,
     Stall,
+    Status,
     StreamError,
     Thinking,
     Tokens,
@@ -212,13 +213,13 @@ class _Writer:
 
     def _strike(self, at: str) -> None:
         fault = self._fault
-        if fault is None or getattr(fault, "at", None) != at:
+        if fault is None or isinstance(fault, Status) or fault.at != at:
             return
         self._fault = None
         if isinstance(fault, Malformed):
             self._plan.malformed = fault
             self._plan.steps.append(_malformed(fault, self._index))
-        elif isinstance(fault, Cut | Stall | Pings | StreamError):
+        else:
             self._plan.steps.append(fault)
 
 

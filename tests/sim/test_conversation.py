@@ -70,6 +70,10 @@ def test_rounds_are_counted_from_the_last_prompt():
     assert [conversation(messages).round for messages in (FIRST, ONE_ROUND, TWO_ROUNDS, NEXT)] == [0, 1, 2, 0]
 
 
+def test_rounds_without_a_prompt():
+    assert conversation([*FIRST[1:], *ONE_ROUND[2:]]).round == 1
+
+
 def test_only_the_latest_results_count():
     assert conversation(FIRST).tool_results == []
     assert conversation(ONE_ROUND).tool_results == ["a\nb", "c"]

@@ -136,7 +136,6 @@ async def test_an_answer_that_is_being_written_waits_for_a_slow_reader_and_ends_
 
     made, sink = connection(lambda request, connection: answer(connection))
     made.pause_writing()
-    made._writable.clear()
     made._answer(HttpRequest("GET", "/", "", {}, b""))
     await sink.wrote.wait()
     assert (sink.written, made.answering) == (b"one", True)

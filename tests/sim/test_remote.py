@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from dragoman_sim import Gate, Reply, Rule, When, remote
+from dragoman_sim import Cut, Gate, Reply, Rule, When, remote
 from dragoman_sim.remote import RemoteError, in_process
 
 
@@ -44,6 +44,16 @@ def test_the_life_of_one(message_body):
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_reset_is_one_on_its_own_event_loop_too(message_body):
+    with in_process([Rule(fault=Cut("before_headers", reset=True))]) as sim:
+        connection = http.client.HTTPConnection("127.0.0.1", urlsplit(sim.url).port, timeout=20)
+        post(connection, message_body("x"))
+        with pytest.raises(ConnectionResetError, match="reset by peer"):
+            connection.getresponse()
+        connection.close()
+        assert sim.wait_for(1, outcome="ended")["outcome"] == "cut"
 
 
 def test_a_script_that_cannot_work_says_so():
