@@ -20,31 +20,31 @@ from dragoman_protocol import VERSION
 from dragoman_protocol.lifecycle import DEFAULT_SCOPES, DaemonStatusResult, ServerInfo
 from dragoman_protocol.methods import METHODS
 
-from .config import Config
-from .engine.admission import Admission
-from .engine.attachments import Attachments
-from .engine.auth import Auth
-from .engine.orchestrations import Orchestrations
-from .engine.permissions import Permissions
-from .engine.queries import Queries, QueryLimits
-from .engine.recovery import complete_interrupted
-from .engine.runs import Runs
-from .engine.sessions import Sessions
-from .engine.streams import Streams
-from .handlers.auth import auth_handlers
-from .handlers.daemon import daemon_handlers
-from .handlers.errors import translated
-from .handlers.limits import limits_handlers
-from .handlers.orchestrate import orchestrate_handlers
-from .handlers.permission import permission_handlers
-from .handlers.query import query_handlers
-from .handlers.session import session_handlers
-from .handlers.stream import stream_handlers
-from .process.paths import Paths
-from .server.route import Handler, Route
-from .server.server import Server
-from .store.store import Store
-from .upstream.interface import Upstream
+from dragomand.config import Config
+from dragomand.engine.admission import Admission
+from dragomand.engine.attachments import Attachments
+from dragomand.engine.auth import Auth
+from dragomand.engine.orchestrations import Orchestrations
+from dragomand.engine.permissions import Permissions
+from dragomand.engine.queries import Queries, QueryLimits
+from dragomand.engine.recovery import complete_interrupted
+from dragomand.engine.runs import Runs
+from dragomand.engine.sessions import Sessions
+from dragomand.engine.streams import Streams
+from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.daemon import daemon_handlers
+from dragomand.handlers.errors import translated
+from dragomand.handlers.limits import limits_handlers
+from dragomand.handlers.orchestrate import orchestrate_handlers
+from dragomand.handlers.permission import permission_handlers
+from dragomand.handlers.query import query_handlers
+from dragomand.handlers.session import session_handlers
+from dragomand.handlers.stream import stream_handlers
+from dragomand.process.paths import Paths
+from dragomand.server.route import Handler, Route
+from dragomand.server.server import Server
+from dragomand.store.store import Store
+from dragomand.upstream.interface import Upstream
 
 
 def new_uuid() -> str:
@@ -151,7 +151,9 @@ class App:
         try:
             cut_off = await complete_interrupted(store, time.time)
             if cut_off:
-                logger.warning("turns were cut off by the end of the daemon before", extra={"sessions": cut_off})
+                logger.warning(
+                    "turns were cut off by the end of the daemon before", extra={"sessions": cut_off}
+                )
             async with anyio.create_task_group() as tasks:
                 app = cls(
                     config=config,
@@ -233,7 +235,7 @@ class App:
 
 
 def claude_config_dir(config: Config, environment: Mapping[str, str]) -> str:
-    """Return Claude Code's configuration folder: of `claude.bareHome`, of CLAUDE_CONFIG_DIR, or `~/.claude`."""
+    """Return Claude Code's configuration folder: of `claude.bareHome`, CLAUDE_CONFIG_DIR, or `~/.claude`."""
     if config.claude.bare_home:
         return os.path.join(config.claude.bare_home, ".claude")
     return environment.get("CLAUDE_CONFIG_DIR") or os.path.join(environment.get("HOME", "/"), ".claude")
@@ -247,5 +249,3 @@ def resident_bytes() -> int | None:
     except OSError:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-

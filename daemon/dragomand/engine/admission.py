@@ -50,6 +50,10 @@ class Admission:
             max_queued=max_queued, max_per_client=max_queued_per_client
         )
         self._clock = clock
+        self._idle = anyio.Event()
+        self._idle.set()
+        self.on_idle: Callable[[], None] | None = None
+        """Called, and must return at once, when the last turn has ended and none waits."""
 
     @property
     def running(self) -> int:
@@ -75,12 +79,18 @@ class Admission:
         Raises `EngineError`: `queue_full` at once when a bound is reached, `queue_timeout` at the deadline.
         """
         arrived = self._clock()
+        if self._idle.is_set():
+            self._idle = anyio.Event()
         if self._queue or not self._ceiling.enter():
             await self._wait(client, priority, timeout_s, waiting, arrived)
         try:
             yield Permit(round((self._clock() - arrived) * 1000))
         finally:
             self._release()
+
+    async def until_idle(self) -> None:
+        """Wait until no turn holds a permit and none waits for one."""
+        await self._idle.wait()
 
     async def _wait(
         self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink, arrived: float
@@ -128,5 +138,9 @@ class Admission:
         ticket = self._queue.next()
         if ticket is None:
             self._ceiling.leave()
+            if not self._ceiling.running:
+                self._idle.set()
+                if self.on_idle is not None:
+                    self.on_idle()
         else:
             ticket.called.set()

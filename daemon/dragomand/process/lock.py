@@ -21,8 +21,8 @@ from dragoman.locate import LocateError, Paths, read_record
 
 from dragomand.process.identity import start_time
 
-WAIT_MS = 8_000
-"""How long, in milliseconds, a new daemon waits for one that is leaving: its grace of 5 s and more."""
+WAIT_MS = 18_000
+"""How long, in milliseconds, a new daemon waits for one that is leaving: its grace of 5 s and what follows it."""
 
 
 class LockedError(LocateError):
