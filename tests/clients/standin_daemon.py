@@ -68,8 +68,8 @@ def run(readiness: Readiness, mode: str) -> int:
             connection.recv(1)
         if mode == "answer-once":
             connection.sendall(connection.recv(1 << 18))
+        listener.close()  # before anybody is turned away, as the daemon does: who comes again starts another
         connection.close()
-        listener.close()
         lock.release()
         return 0
     while True:

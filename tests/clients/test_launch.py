@@ -101,6 +101,7 @@ def test_after_a_kill_the_next_start_is_as_the_first(ensure: Ensure, place: Any)
 def test_a_leaving_daemon_is_followed_by_another(ensure: Ensure, place: Any) -> None:
     with ensure("leave-first") as connection:
         assert connection.recv(1) == b""
+    wait_for_end(place.starts()[0])
     with ensure("leave-first") as connection:
         assert echo(connection) == b"hello"
     assert len(place.starts()) == 2

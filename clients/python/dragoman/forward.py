@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 """Both sides finished, or the reader of our stdout left."""
 EXIT_LOST = 1
-"""The connection broke, or the daemon stayed silent too long after the end of stdin."""
+"""The connection broke, no daemon stayed to answer, or it was silent too long after the end of stdin."""
 EXIT_UNAVAILABLE = 69
 """No daemon could be reached or started (EX_UNAVAILABLE); the reason is on stderr."""
 
@@ -63,7 +63,10 @@ def stdio(
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         paths = find_paths(env)
-        return forward(lambda: ensure_daemon(paths, env, command=command), stdin, stdout)
+        status = forward(lambda: ensure_daemon(paths, env, command=command), stdin, stdout)
+        if status == EXIT_LOST:
+            print("dragoman stdio: the daemon closed the connection or fell silent.", file=sys.stderr)
+        return status
     except LocateError as failed:
         print(f"dragoman stdio: {failed}", file=sys.stderr)
         return EXIT_UNAVAILABLE
@@ -113,6 +116,7 @@ class _Forwarding:
         self.to_daemon = bytearray()
         self.to_reader = bytearray()
         self.unanswered: bytearray | None = bytearray()  # all that was sent; None once it cannot be repeated
+        self.answered = False
         self.fresh_starts = 0
         self.stdin_open = True
         self.status = -1  # a proper exit status once there is nothing left to do
@@ -227,16 +231,19 @@ class _Forwarding:
         except OSError:
             data, self.lost = b"", True
         if data:
+            self.answered = True
             self.unanswered = None
             self.to_reader += data
-        elif self.unanswered is None or self.nothing_to_repeat() or self.fresh_starts == _FRESH_STARTS:
+        elif self.answered or self.nothing_was_said():
             self.daemon_open = False
+        elif self.unanswered is None or self.fresh_starts == _FRESH_STARTS:
+            self.daemon_open, self.lost = False, True
         else:
             self.start_afresh()
 
-    def nothing_to_repeat(self) -> bool:
+    def nothing_was_said(self) -> bool:
         """Tell whether input ended and all of it was nothing: then a daemon that closes has done its part."""
-        return not (self.stdin_open or self.unanswered or self.to_daemon)
+        return not (self.stdin_open or self.unanswered is None or self.unanswered or self.to_daemon)
 
     def start_afresh(self) -> None:
         """The daemon was leaving: say everything again to its successor."""
