@@ -15,7 +15,9 @@ from typing import TypeVar
 import aiosqlite
 
 from dragomand.store.errors import StorageError, StorageFullError
+from dragomand.store.migrate import check_ours
 from dragomand.store.rows import MovedAside
+from dragomand.store.scrub import zero_unused
 
 T = TypeVar("T")
 
@@ -42,14 +44,41 @@ _SETTINGS = (
 class Connection(aiosqlite.Connection):
     """The one connection, with a way to do many statements in one visit to its thread."""
 
+    def __init__(self, path: str) -> None:
+        """Be a connection to the file at `path`; awaiting it opens it."""
+        self._path = path
+        self._lost = False
+        super().__init__(lambda: _connect(path), iter_chunk_size=64)
+
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call `work` with the SQLite connection, in its thread, and return or raise what it does.
 
         aiosqlite's own methods visit the thread once a statement, which costs more than the statement does.
         A cancelled caller stops waiting; `work` is carried out nevertheless.
         """
-        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]
+        result: T = await self._execute(self._visit, work)  # type: ignore[no-untyped-call]
         return result
+
+    async def scrub(self) -> None:
+        """Remove what deleted rows left in the file and its log; see `dragomand.store.scrub`.
+
+        The database is closed and opened again for it. Raises sqlite3.Error or OSError; if it could not be
+        opened, the next `run` tries again.
+        """
+        await self._execute(self._scrub)  # type: ignore[no-untyped-call]
+
+    def _visit(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._lost:
+            self._connection = _connect(self._path)
+            self._lost = False
+        return work(self._conn)
+
+    def _scrub(self) -> None:
+        self._visit(_empty_log)
+        self._lost = True
+        self._conn.close()
+        zero_unused(self._path)
+        self._visit(lambda _: None)
 
 
 async def connect(
@@ -106,30 +135,35 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 async def _open(path: str, prepare: Callable[[sqlite3.Connection], T]) -> tuple[Connection, T]:
     _make_private(path)
-
-    def connector() -> sqlite3.Connection:
-        # isolation_level None: no BEGIN but ours.
-        return sqlite3.connect(path, timeout=_LOCK_PATIENCE_S, isolation_level=None, check_same_thread=True)
-
-    def prepare_all(connection: sqlite3.Connection) -> T:
-        _configure(connection, path)
-        return prepare(connection)
-
-    connection = Connection(connector, iter_chunk_size=64)
+    connection = Connection(path)
     await connection
     try:
-        return connection, await connection.run(prepare_all)
+        return connection, await connection.run(prepare)
     except BaseException:
         await connection.close()
         raise
 
 
-def _configure(connection: sqlite3.Connection, path: str) -> None:
-    for setting in _SETTINGS:
-        connection.execute(setting)
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise StorageError(path, f"SQLite cannot use a write-ahead log here (it chose {mode!r})")
+def _connect(path: str) -> sqlite3.Connection:
+    # isolation_level None: no BEGIN but ours.
+    connection = sqlite3.connect(path, timeout=_LOCK_PATIENCE_S, isolation_level=None)
+    try:
+        for setting in _SETTINGS:
+            connection.execute(setting)
+        check_ours(connection, path)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StorageError(path, f"SQLite cannot use a write-ahead log here (it chose {mode!r})")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the write-ahead log could not be emptied")
 
 
 def _make_private(path: str) -> None:

@@ -2,7 +2,7 @@
 
 
 class StorageError(Exception):
-    """The database cannot do what was asked. `path` is its file, `reason` a sentence without its full stop."""
+    """The database cannot do what was asked. `path` is its file, `reason` is a sentence without full stop."""
 
     def __init__(self, path: str, reason: str) -> None:
         """Say which file (`path`) and why (`reason`)."""

@@ -9,7 +9,8 @@ refused takes none of its batch with it. A caller learns of its write after the 
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
 from dragomand.store.connection import Connection, translated
@@ -37,20 +38,24 @@ _STATEMENT_ERRORS = frozenset(
 class Job(Generic[T]):
     """Something to do with the connection, and who waits for it."""
 
-    __slots__ = ("future", "rows", "scrub", "size", "work")
+    __slots__ = ("future", "rows", "scrubbed", "size", "work")
 
     def __init__(
-        self, work: Callable[[sqlite3.Connection], T], rows: int = 1, size: int = 0, scrub: bool = False
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        rows: int = 1,
+        size: int = 0,
+        scrubbed: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
         """Wrap `work`, which writes about `rows` rows with `size` bytes in them.
 
-        `work` may be called again after its effects were rolled back. With `scrub` the write-ahead log is
-        emptied before the caller learns that the write is done.
+        A job that deletes has `scrubbed`: when its `work` has returned True, the file is scrubbed of what was
+        deleted, then `scrubbed` is called to note that, and only then does the caller learn of it.
         """
         self.work = work
         self.rows = rows
         self.size = size
-        self.scrub = scrub
+        self.scrubbed = scrubbed
         self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def settle(self, result: "T | Exception") -> None:
@@ -150,30 +155,60 @@ class GroupCommit:
     async def _read_some(self) -> None:
         count = min(len(self._reads), READS_BETWEEN)
         jobs = [self._reads.popleft() for _ in range(count)]
-        await self._do(jobs, lambda connection: [_attempt(connection, job) for job in jobs])
+        with self._answered(jobs):
+            await self._visit(jobs, lambda db: [_attempt(db, job) for job in jobs])
 
     async def _write_batch(self) -> None:
         jobs = self._next_batch()
-        await self._do(jobs, lambda connection: commit(connection, jobs))
+        with self._answered(jobs):
+            deleted = await self._visit(jobs, lambda db: commit(db, jobs))
+            if deleted:
+                await self._scrub(deleted)
 
-    async def _do(
+    @contextmanager
+    def _answered(self, jobs: Sequence[Job[Any]]) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            # Has an effect only if the block was left by an exception: the end of the event loop, or a bug.
+            for job in jobs:
+                job.settle(StorageError(self._path, "it was closed; whether the write was done is not known"))
+
+    async def _visit(
         self, jobs: Sequence[Job[Any]], work: Callable[[sqlite3.Connection], Sequence[Any]]
-    ) -> None:
+    ) -> list[tuple[Job[Any], Any]]:
+        """Settle `jobs` with the results of `work`, and return those that are to be scrubbed first."""
         if not jobs:
-            return
+            return []
         try:
             results = await self._connection.run(work)
-        except BaseException:
-            for job in jobs:
-                job.settle(StorageError(self._path, "it was closed; whether this was written is not known"))
-            raise
+        except sqlite3.Error as lost:
+            results = [lost] * len(jobs)
+        deleted = []
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, sqlite3.Error):
                 error = translated(self._path, result)
                 error.__cause__ = result
                 job.settle(error)
+            elif job.scrubbed is not None and result is True:
+                deleted.append((job, result))
             else:
                 job.settle(result)
+        return deleted
+
+    async def _scrub(self, deleted: Sequence[tuple[Job[Any], Any]]) -> None:
+        try:
+            await self._connection.scrub()
+        except (OSError, sqlite3.Error, StorageError) as failed:
+            reason = f"the session is deleted, its text not yet overwritten ({failed}). Restart the daemon"
+            for job, _ in deleted:
+                job.settle(StorageError(self._path, reason))
+            return
+        for job, result in deleted:
+            if job.scrubbed is not None:
+                with suppress(sqlite3.Error):  # then it is done again at the next start
+                    await self._connection.run(job.scrubbed)
+            job.settle(result)
 
     def _next_batch(self) -> list[Job[Any]]:
         jobs: list[Job[Any]] = []
@@ -206,8 +241,6 @@ def commit(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> list[Any
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return [error] * len(jobs)
-    if any(job.scrub for job in jobs):
-        _scrub(connection, jobs, results)
     return results
 
 
@@ -233,18 +266,3 @@ def _is_its_own(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
     # Errors without a code are the sqlite3 module's own: a value of a type that cannot be stored, and such.
     code = getattr(error, "sqlite_errorcode", None)
     return connection.in_transaction and (code is None or code & 0xFF in _STATEMENT_ERRORS)
-
-
-def _scrub(connection: sqlite3.Connection, jobs: Sequence[Job[Any]], results: list[Any]) -> None:
-    """Empty the log, which still has what was deleted; where that fails, say so to whoever deleted."""
-    failure: sqlite3.Error | None = None
-    try:
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            failure = sqlite3.OperationalError("the write-ahead log could not be emptied")
-    except sqlite3.Error as error:
-        failure = error
-    if failure is not None:
-        for index, job in enumerate(jobs):
-            if job.scrub and not isinstance(results[index], Exception):
-                results[index] = failure

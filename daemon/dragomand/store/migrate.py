@@ -56,14 +56,13 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
     """Apply the `migrations` that the database lacks and return how many these were.
 
     `connection` is in autocommit mode; `path` is for error texts; `now` is recorded. Raises
-    `NewerSchemaError` for a database of a newer version, and `StorageError` for another program's file or
-    one whose recorded migrations are not ours; neither is changed. A step that fails leaves no trace of it.
+    `NewerSchemaError` for a database of a newer version and `StorageError` for one whose recorded migrations
+    are not ours; neither is changed. A step that fails leaves no trace of it.
     """
     known = migrations[-1].number
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > known:
         raise NewerSchemaError(path, version, known)
-    _check_ours(connection, path)
     applied = _check_record(connection, path, migrations) if version else 0
     for migration in migrations[applied:]:
         connection.execute("BEGIN IMMEDIATE")
@@ -77,7 +76,8 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
     return len(migrations) - applied
 
 
-def _check_ours(connection: sqlite3.Connection, path: str) -> None:
+def check_ours(connection: sqlite3.Connection, path: str) -> None:
+    """Raise `StorageError` unless the database is new or one of ours. Changes nothing."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application == APPLICATION_ID:
         return

@@ -17,6 +17,7 @@ from dragomand.store.rows import ProcessRunRow, SessionRow
 MAX_PAGE = 1000
 """No read returns more rows than this, whatever its `limit`."""
 
+_SCRUB_DUE = "store/scrub_due"
 _COLUMNS = [name for name in SessionRow.__struct_fields__ if name != "tags"]
 _SELECT = """
     SELECT session_key, session_id, created_at, updated_at, cwd, title, model, owner, claude_session_id,
@@ -75,8 +76,21 @@ _SET = {
 
 
 def delete_session(connection: sqlite3.Connection, session_id: str) -> bool:
-    """Delete the session and all that refers to it; tell whether there was one."""
-    return connection.execute("DELETE FROM session WHERE session_id = ?", (session_id,)).rowcount > 0
+    """Delete the session and all that refers to it, note that a scrub is due; tell whether there was one."""
+    found = connection.execute("DELETE FROM session WHERE session_id = ?", (session_id,)).rowcount > 0
+    if found:
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, x'')", (_SCRUB_DUE,))
+    return found
+
+
+def is_scrub_due(connection: sqlite3.Connection) -> bool:
+    """Tell whether something was deleted and the file has not been scrubbed since (see `scrub`)."""
+    return connection.execute("SELECT 1 FROM state WHERE key = ?", (_SCRUB_DUE,)).fetchone() is not None
+
+
+def note_scrubbed(connection: sqlite3.Connection) -> None:
+    """Note that the file was scrubbed."""
+    connection.execute("DELETE FROM state WHERE key = ?", (_SCRUB_DUE,))
 
 
 def read_session(connection: sqlite3.Connection, session_id: str) -> SessionRow | None:

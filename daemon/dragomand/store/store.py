@@ -22,7 +22,8 @@ from copy import copy
 from msgspec import UNSET, UnsetType
 
 from dragomand.store import sessions, transcripts
-from dragomand.store.connection import connect
+from dragomand.store.connection import Connection, connect
+from dragomand.store.errors import StorageError
 from dragomand.store.group_commit import GroupCommit, Job
 from dragomand.store.migrate import migrate, read_migrations
 from dragomand.store.rows import ItemRow, MovedAside, ProcessRunRow, SessionRow, TurnRow
@@ -37,7 +38,7 @@ class Store:
         """Put an opened database behind the calls; use `open`."""
         self.path = path
         self.recovered = recovered
-        """Ids of the sessions whose turn was `running` when a daemon died: now `interrupted`, with a new epoch."""
+        """Ids of sessions whose turn a dead daemon left `running`: now `interrupted`, with a new epoch."""
         self.moved_aside = moved_aside
         """Not None: the history could not be read and is at another path now; this database began empty."""
         self._commits = commits
@@ -52,11 +53,13 @@ class Store:
         """
         now = clock()
 
-        def prepare(connection: sqlite3.Connection) -> list[str]:
+        def prepare(connection: sqlite3.Connection) -> tuple[list[str], bool]:
             migrate(connection, path, read_migrations(), now)
-            return _recover(connection)
+            return _recover(connection), sessions.is_scrub_due(connection)
 
-        connection, recovered, moved_aside = await connect(path, prepare, now)
+        connection, (recovered, scrub_due), moved_aside = await connect(path, prepare, now)
+        if scrub_due:
+            await _finish_delete(connection, path)
         commits = GroupCommit(connection, path)
         commits.start()
         return cls(path, commits, recovered, moved_aside)
@@ -129,7 +132,9 @@ class Store:
 
         When this returns, their text is overwritten in the database and gone from its log.
         """
-        return await self._commits.write(Job(lambda db: sessions.delete_session(db, session_id), scrub=True))
+        return await self._commits.write(
+            Job(lambda db: sessions.delete_session(db, session_id), scrubbed=sessions.note_scrubbed)
+        )
 
     async def set_state(self, key: str, value: bytes) -> None:
         """Keep `value` under `key` for another part of the daemon, replacing what was there."""
@@ -211,6 +216,19 @@ def _recover(connection: sqlite3.Connection) -> list[str]:
             connection.execute("ROLLBACK")
         raise
     return recovered
+
+
+async def _finish_delete(connection: Connection, path: str) -> None:
+    """Do what a daemon that died between a delete's commit and its end could not."""
+    try:
+        await connection.scrub()
+        await connection.run(sessions.note_scrubbed)
+    except (OSError, sqlite3.Error) as failed:
+        await connection.close()
+        raise StorageError(path, f"deleted text could not be overwritten ({failed})") from failed
+    except BaseException:
+        await connection.close()
+        raise
 
 
 def _kept(items: Sequence[ItemRow]) -> list[ItemRow]:

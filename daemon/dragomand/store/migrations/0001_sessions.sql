@@ -60,8 +60,6 @@ CREATE TABLE turn (
 CREATE INDEX turn_by_session ON turn (session_key, turn_key);
 CREATE INDEX turn_running ON turn (turn_key) WHERE status = 'running';
 
--- The table with the text. Its rows are only ever added at the end, so SQLite does not copy them from page to
--- page, and what a delete overwrites with zeros is the only copy.
 CREATE TABLE item (
   item_key INTEGER PRIMARY KEY,
   session_key INTEGER NOT NULL REFERENCES session ON DELETE CASCADE,
