@@ -17,10 +17,12 @@ from dragoman_protocol.stream import Event
 EventSink = Callable[[Event], None]
 """Takes each event, in order, without blocking. It numbers and publishes them; upstream does not."""
 
-FailureCategory = Literal["throttle", "quota", "overload", "auth", "caller", "crash", "protocol", "missing"]
+FailureCategory = Literal[
+    "throttle", "quota", "overload", "auth", "caller", "crash", "protocol", "mismatch", "missing"
+]
 """The four classes of `limits` (throttle, quota, overload, auth), and: `caller` (400, 404, 413, 422: the request
-itself is wrong), `crash` (the process ended), `protocol` (it said what cannot be understood, or opened another
-session than was asked for), `missing` (no executable)."""
+itself is wrong), `crash` (the process ended), `protocol` (it said what cannot be understood), `mismatch` (it
+opened another conversation than the one to resume, or one that has lost messages), `missing` (no executable)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class RunSpec:
     resume: str | None = None
     """The Claude Code session id to continue; what was opened is verified against it."""
     resume_message_count: int | None = None
+    """`TurnOutcome.message_count` of the last turn; a conversation that has fewer messages now is a `mismatch`."""
     model: str | None = None
     fallback_model: str | None = None
     system_prompt: str | None = None
@@ -108,6 +111,8 @@ class TurnOutcome:
     model: str | None = None
     stop_reason: str | None = None
     duration_api_ms: int | None = None
+    message_count: int | None = None
+    """Messages of the whole conversation after this turn, as the upstream keeps it; None when unknown."""
     failure: Failure | None = None
 
 
