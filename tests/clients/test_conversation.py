@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,6 +48,11 @@ class Both:
         self.talk.out.clear()
         return self.peer.receive(data)
 
+    def call(self, method: str, wake: Any = None, token: int | None = None) -> Pending:
+        pending = Pending(method, wake, token)
+        self.talk.call(pending, Empty())
+        return pending
+
     def open(self) -> None:
         (request,) = self.heard()
         self.talk.receive(self.peer.respond(request, {}))
@@ -77,7 +81,7 @@ def tool() -> StreamEventParams:
 
 def test_initialize_is_said_first_and_with_the_first_call() -> None:
     both = Both(asks=True, scopes=("query",))
-    both.talk.call("auth/status", Empty(), nothing)
+    both.call("auth/status")
     first, second = both.heard()
     assert (first.method, second.method) == ("initialize", "auth/status")
     params = msgspec.json.decode(first.params)
@@ -94,7 +98,7 @@ def test_a_client_that_cannot_be_asked_does_not_say_that_it_can() -> None:
 
 
 def test_an_answer_that_does_not_fit_is_an_answer_error(both: Both) -> None:
-    pending = both.talk.call("x", Empty(), nothing)
+    pending = both.call("x")
     (request,) = both.heard()
     both.talk.receive(both.peer.respond(request, [1]))
     assert pending.answered
@@ -105,18 +109,18 @@ def test_an_answer_that_does_not_fit_is_an_answer_error(both: Both) -> None:
 
 def test_a_refused_initialize_ends_everything_with_its_error() -> None:
     both = Both()
-    pending = both.talk.call("x", Empty(), nothing)
+    pending = both.call("x")
     first, _ = both.heard()
     both.talk.receive(both.peer.fail(first, RpcError("too_many_clients")))
     with pytest.raises(TooManyClientsError):
         pending.take(Empty)
     with pytest.raises(TooManyClientsError):
-        both.talk.call("y", Empty(), nothing)
+        both.call("y")
 
 
 def test_what_was_said_is_said_again_to_a_successor() -> None:
     both = Both()
-    both.talk.call("x", Empty(), nothing)
+    both.call("x")
     first = bytes(both.talk.out)
     for _ in range(3):
         both.talk.out.clear()
@@ -126,21 +130,21 @@ def test_what_was_said_is_said_again_to_a_successor() -> None:
 
 
 def test_after_the_first_byte_nothing_is_said_again(both: Both) -> None:
-    both.talk.call("x", Empty(), nothing)
+    both.call("x")
     assert not both.talk.start_afresh()
 
 
 def test_too_much_to_be_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "_REPEATABLE_BYTES", 1000)
     both = Both()
-    both.talk.call("x", msgspec.defstruct("Big", [("a", str, "x" * 1000)])(), nothing)
+    both.talk.call(Pending("x"), msgspec.defstruct("Big", [("a", str, "x" * 1000)])())
     assert not both.talk.start_afresh()
 
 
 def test_events_go_to_the_request_that_brought_their_token(both: Both) -> None:
     woken: list[str] = []
-    one = both.talk.call("query/run", Empty(), lambda: woken.append("one"), token=1)
-    two = both.talk.call("query/run", Empty(), lambda: woken.append("two"), token=2)
+    one = both.call("query/run", lambda: woken.append("one"), token=1)
+    two = both.call("query/run", lambda: woken.append("two"), token=2)
     both.progress(2, text())
     both.progress(1, tool())
     both.progress(3, text())
@@ -153,7 +157,7 @@ def test_events_go_to_the_request_that_brought_their_token(both: Both) -> None:
 
 
 def test_events_after_the_answer_are_nobodys(both: Both) -> None:
-    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    pending = both.call("query/run", token=1)
     (request,) = both.heard()
     both.talk.receive(both.peer.respond(request, {}))
     both.progress(1, text())
@@ -161,7 +165,7 @@ def test_events_after_the_answer_are_nobodys(both: Both) -> None:
 
 
 def test_a_kind_of_event_that_is_not_known_is_kept_raw(both: Both) -> None:
-    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    pending = both.call("query/run", token=1)
     both.progress(1, {"sessionId": "s", "seq": 4, "cursor": "c", "event": {"type": "moonrise", "phase": 0.5}})
     (told,) = pending.events
     assert isinstance(told.event, Raw)
@@ -172,7 +176,7 @@ def test_a_kind_of_event_that_is_not_known_is_kept_raw(both: Both) -> None:
 
 def test_too_many_unread_events(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "MAX_QUEUED", 2)
-    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    pending = both.call("query/run", token=1)
     both.heard()
     for number in range(30):
         both.progress(1, text(number))
@@ -186,7 +190,7 @@ def test_too_many_unread_events(both: Both, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_request_is_cancelled_once_and_still_answered(both: Both) -> None:
-    pending = both.talk.call("query/run", Empty(), nothing, token=1)
+    pending = both.call("query/run", token=1)
     both.talk.cancel(pending)
     both.talk.cancel(pending)
     request, cancel = both.heard()
@@ -269,15 +273,16 @@ class TestQuestions:
 
 
 def test_the_end_of_the_connection_is_everybodys_answer(both: Both) -> None:
-    pending = both.talk.call("x", Empty(), nothing)
+    pending = both.call("x")
     assert both.talk.waiting
     both.talk.lost()
     both.talk.lost(BusyError("later"))
     with pytest.raises(ConnectionClosedError):
         pending.take(Empty)
-    assert not both.talk.waiting
     both.talk.cancel(pending)
     both.talk.leave()
+    assert not both.talk.out
+    assert not bool(both.talk.waiting)
 
 
 def test_leaving_is_said_to_a_daemon_that_was_heard(both: Both) -> None:
@@ -292,7 +297,7 @@ def test_leaving_is_said_to_a_daemon_that_was_heard(both: Both) -> None:
 
 
 def test_bytes_that_are_no_messages_end_it(both: Both) -> None:
-    pending = both.talk.call("x", Empty(), nothing)
+    pending = both.call("x")
     both.heard()
     both.talk.receive(b"{no json}\n")
     assert not pending.answered
@@ -300,14 +305,15 @@ def test_bytes_that_are_no_messages_end_it(both: Both) -> None:
     assert both.peer.unexpected_responses == 1
     broken = Conversation("tester", None, asks=False, wake=nothing)
     broken._peer.decoder.framing = "headers"
-    waiting = broken.call("x", Empty(), nothing)
+    waiting = Pending("x")
+    broken.call(waiting, Empty())
     broken.receive(b"HTTP/1.1 200 OK\r\n\r\n")
     with pytest.raises(BadFramingError):
         waiting.take(Empty)
 
 
 def test_silence_is_answered_by_a_probe_then_given_up(both: Both) -> None:
-    pending = both.talk.call("x", Empty(), nothing)
+    pending = both.call("x")
     both.heard()
     assert both.talk.silence()
     (probe,) = both.heard()
@@ -337,7 +343,6 @@ def test_decisions() -> None:
             decision_of(wrong)
 
 
-def test_a_pending_request_wakes_nobody_by_default() -> None:
-    wake: Callable[[], None] = conversation._nothing
-    wake()
-    assert not Pending("x", wake, None).answered
+def test_what_was_never_said_is_not_cancelled(both: Both) -> None:
+    both.talk.cancel(Pending("x"))
+    assert not both.talk.out

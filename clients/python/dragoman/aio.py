@@ -26,8 +26,8 @@ from dragoman_protocol.stream import Event, StreamEventParams
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
 from dragoman.asynchronous import AsyncLink, AsyncPending, OnPermission
-from dragoman.conversation import QUIET_S, Conversation
-from dragoman.errors import RequestTimeoutError
+from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending
+from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.stubs import AsyncCalls
 
@@ -125,8 +125,11 @@ class Client(AsyncCalls):
     async def _call(self, method: str, params: msgspec.Struct, result: type[T], timeout_s: float | None) -> T:
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                call = await self._link.call(method, params)
-                await self._link.wait(call)
+                for _ in range(FRESH_STARTS):
+                    call = await self._link.call(method, params)
+                    await self._link.wait(call)
+                    if not (isinstance(call.pending.error, DrainingError) and await self._link.renew()):
+                        break
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -147,6 +150,7 @@ class Stream:
         self._link = link
         self._begin = begin
         self._starting = asyncio.Lock()
+        self._begun = 0
         self._call: AsyncPending | None = None
         self.last: StreamEventParams | None = None
         """The event read last as it came, with its `session_id` and, if it is durable, `seq` and `cursor`."""
@@ -194,9 +198,7 @@ class Stream:
 
     async def next_event(self, *, raising: bool = True) -> Event | None:
         """Return the next event, None after the last; *raising*: a turn that failed raises there."""
-        call = await self._started()
-        await self._link.wait(call, for_event=True)
-        pending = call.pending
+        pending = await self._wait()
         if pending.events:
             self.last = pending.events.popleft()
             return self.last.event
@@ -204,11 +206,22 @@ class Stream:
             raise pending.error
         return None
 
+    async def _wait(self) -> Pending:
+        """Wait for an event or the end, beginning anew with the successor of a daemon that was draining."""
+        while True:
+            call = await self._started()
+            await self._link.wait(call, for_event=True)
+            drained = isinstance(call.pending.error, DrainingError) and self._begun < FRESH_STARTS
+            if not (drained and await self._link.renew()):
+                return call.pending
+            self._call = None
+
     async def _started(self) -> AsyncPending:
         async with self._starting:
             if self._call is None:
                 self._call = await self._begin()
-        return self._call
+                self._begun += 1
+            return self._call
 
     def leave(self) -> None:
         """Cancel the turn if it still runs, without waiting; safe to call from a finalizer."""

@@ -78,7 +78,8 @@ class AsyncLink(asyncio.Protocol):
             await self.open()
         await self._writable.wait()
         changed = asyncio.Event()
-        pending = self.conversation.call(method, params, changed.set, token=token)
+        pending = Pending(method, changed.set, token)
+        self.conversation.call(pending, params)
         self._watch_silence()
         self._flush()
         return AsyncPending(pending, changed)
@@ -103,6 +104,15 @@ class AsyncLink(asyncio.Protocol):
         """As `cancel`, from anywhere: a finalizer may run in any thread, and after the loop's end."""
         if self._loop is not None and not self._loop.is_closed() and not pending.answered:
             self._loop.call_soon_threadsafe(self.cancel, pending)
+
+    async def renew(self) -> bool:
+        """The daemon is draining: leave it, so that the next call finds another; False if it is in use."""
+        if self.conversation.waiting or self._closed or self._transport is None:
+            return False
+        self.conversation.lost()
+        self._transport.abort()
+        await self._ended.wait()
+        return True
 
     async def close(self) -> None:
         """Say goodbye and close; whoever waits gets `ConnectionClosedError`. The second time does nothing."""

@@ -71,7 +71,7 @@ class Link:
 
     # -- for callers
 
-    def call(self, method: str, params: msgspec.Struct, token: int | None = None) -> Pending:
+    def start(self, pending: Pending, params: msgspec.Struct) -> None:
         """Send a request; returns at once. A connection that was lost before is opened again."""
         with self._changed:
             if self._closed:
@@ -80,10 +80,13 @@ class Link:
                 self._socket.close()
                 self._socket = self._connect()
                 self.conversation = self._begin()
-            pending = self.conversation.call(method, params, _nobody, token=token)
             self._heard_at = time.monotonic()
-            self._flush()
-        return pending
+            try:
+                self.conversation.call(pending, params)
+                self._flush()
+            except BaseException:
+                self._break()
+                raise
 
     def wait(self, ready: Callable[[], object], deadline: float | None = None) -> None:
         """Block until *ready* is true; `LateError` when the monotonic *deadline* comes first."""
@@ -104,15 +107,10 @@ class Link:
                         self._changed.notify_all()
             self._put_questions()
 
-    def wait_or_cancel(
-        self, pending: Pending, ready: Callable[[], object], deadline: float | None = None
-    ) -> None:
+    def wait_or_cancel(self, pending: Pending, ready: Callable[[], object]) -> None:
         """As `wait`; if anything interrupts it, the request is cancelled and its end waited for, bounded."""
         try:
-            self.wait(ready, deadline)
-        except LateError:
-            self.cancel(pending)
-            raise
+            self.wait(ready)
         except BaseException:
             self.abandon(pending)
             raise
@@ -125,11 +123,21 @@ class Link:
 
     def abandon(self, pending: Pending) -> None:
         """Cancel, and wait until the daemon has answered, at most `CANCEL_S`."""
+        if pending.id is None:
+            return
         self.cancel(pending)
         try:
             self.wait(lambda: pending.answered, time.monotonic() + CANCEL_S)
         except LateError:
             return
+
+    def renew(self) -> bool:
+        """The daemon is draining: leave it, so that the next call finds another; False if it is in use."""
+        with self._changed:
+            if self.conversation.waiting or self._leading or self._closed:
+                return False
+            self._break()
+            return True
 
     def close(self) -> None:
         """Say goodbye and close; whoever waits gets `ConnectionClosedError`. Does nothing the second time."""
@@ -247,10 +255,6 @@ class Link:
     def _decide(self, question: Question) -> PermissionDecision:
         assert self._on_permission is not None  # otherwise the conversation answers by itself
         return decision_of(self._on_permission(question.params))
-
-
-def _nobody() -> None:
-    """Nobody has to be woken: who leads notifies all."""
 
 
 def _left(deadline: float | None) -> float | None:

@@ -40,7 +40,9 @@ MAX_QUEUED = 10_000
 """Events of one turn that may wait to be read. Beyond it ephemeral ones are left out, which their offsets
 make harmless; durable ones may take ten times as much, and beyond that the turn is cancelled."""
 
-_FRESH_STARTS = 3
+FRESH_STARTS = 3
+"""How many daemons that are leaving a request is told to, one after the other, before it fails."""
+
 _REPEATABLE_BYTES = 32 * 1024 * 1024
 
 
@@ -53,11 +55,11 @@ class Pending:
 
     __slots__ = ("answered", "cancelled", "error", "events", "id", "method", "result", "token", "wake")
 
-    def __init__(self, method: str, wake: Callable[[], None], token: int | None) -> None:
+    def __init__(self, method: str, wake: Callable[[], None] | None = None, token: int | None = None) -> None:
         """Wait for the answer to *method*; *wake* is called when something came; *token* asks for events."""
         self.method = method
-        self.id: Id = 0
-        self.wake = wake
+        self.id: Id | None = None
+        self.wake = wake or _nothing
         self.token = token
         self.events: deque[StreamEventParams] = deque()
         self.answered = False
@@ -110,15 +112,13 @@ class Conversation:
         self._open_questions: dict[Id, Question] = {}
         self._probe: Pending | None = None
         name = client_name or os.path.basename(sys.argv[0]) or "python"
-        self.handshake = self.call(
-            "initialize",
-            InitializeParams(
-                client_info=ClientInfo(name=name, version=__version__),
-                scopes=None if scopes is None else list(scopes),
-                capabilities={"permissions": True} if asks else {},
-            ),
-            wake,
+        self.handshake = Pending("initialize", wake)
+        hello = InitializeParams(
+            client_info=ClientInfo(name=name, version=__version__),
+            scopes=None if scopes is None else list(scopes),
+            capabilities={"permissions": True} if asks else {},
         )
+        self.call(self.handshake, hello)
 
     @property
     def waiting(self) -> bool:
@@ -127,22 +127,18 @@ class Conversation:
 
     # -- said
 
-    def call(
-        self, method: str, params: msgspec.Struct, wake: Callable[[], None], *, token: int | None = None
-    ) -> Pending:
-        """Say a request, and return what waits for its answer."""
+    def call(self, pending: Pending, params: msgspec.Struct) -> None:
+        """Say a request; *pending* will get its answer. Raises why, if the conversation is over."""
         if self.failed is not None:
             raise self.failed
-        pending = Pending(method, wake, token)
-        pending.id, data = self._peer.request(method, params, pending)
-        if token is not None:
-            self._streams[token] = pending
+        pending.id, data = self._peer.request(pending.method, params, pending)
+        if pending.token is not None:
+            self._streams[pending.token] = pending
         self._say(data)
-        return pending
 
     def cancel(self, pending: Pending) -> None:
-        """Ask the daemon to cancel a request; its one answer still comes. Does nothing the second time."""
-        if not (pending.answered or pending.cancelled or self.failed):
+        """Ask the daemon to cancel a request; its one answer still comes. Once is enough."""
+        if pending.id is not None and not (pending.answered or pending.cancelled or self.failed):
             pending.cancelled = True
             self._say(self._peer.notify("$/cancelRequest", CancelParams(id=pending.id)))
 
@@ -183,7 +179,7 @@ class Conversation:
 
         If so, `out` holds all of it again.
         """
-        if self._heard or self._said is None or self.failed or self._fresh_starts == _FRESH_STARTS:
+        if self._heard or self._said is None or self.failed or self._fresh_starts == FRESH_STARTS:
             return False
         self._fresh_starts += 1
         self.out = bytearray(self._said)
@@ -195,7 +191,8 @@ class Conversation:
             self.lost(BusyError("The daemon took the connection and does not answer; it may be frozen. "
                                 "Look at it with: dragoman daemon status"))  # fmt: skip
             return False
-        self._probe = self.call("daemon/status", Empty(), _nothing)
+        self._probe = Pending("daemon/status")
+        self.call(self._probe, Empty())
         return True
 
     def lost(self, why: DragomanError | None = None) -> None:

@@ -18,14 +18,14 @@ from typing import Self, TypeVar, Unpack
 import msgspec
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.lifecycle import InitializeResult, Scope
-from dragoman_protocol.query import QueryRunResult
+from dragoman_protocol.query import QueryRunParams, QueryRunResult
 from dragoman_protocol.stream import Event, StreamEventParams
 
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
 from dragoman.blocking import LateError, Link, OnPermission
-from dragoman.conversation import QUIET_S, Conversation, Pending
-from dragoman.errors import RequestTimeoutError
+from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending
+from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.stubs import Calls
 
@@ -101,7 +101,8 @@ class Client(Calls):
     def stream(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> "Stream":
         """Run one turn and return its events as they happen; options as for `query`."""
         token = next(self._tokens)
-        return Stream(self._link, self._link.call("query/run", query_params(prompt, options, token), token))
+        params = query_params(prompt, options, token)
+        return Stream(self._link, params, token)
 
     def close(self) -> None:
         """Close the connection; turns that still run on it are cancelled. Does nothing the second time."""
@@ -118,14 +119,28 @@ class Client(Calls):
         self.close()
 
     def _call(self, method: str, params: msgspec.Struct, result: type[T], timeout_s: float | None) -> T:
-        pending = self._link.call(method, params)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            self._link.wait_or_cancel(pending, lambda: pending.answered, deadline)
-        except LateError:
-            raise RequestTimeoutError(f"No answer to {method} within {timeout_s:g} s.") from None
+        for _ in range(FRESH_STARTS):
+            pending = Pending(method)
+            self._ask(pending, params, deadline)
+            if not (isinstance(pending.error, DrainingError) and self._link.renew()):
+                break
         answer: T = pending.take(result)
         return answer
+
+    def _ask(self, pending: Pending, params: msgspec.Struct, deadline: float | None) -> None:
+        """Send a request and wait for its answer; whatever interrupts that cancels the request."""
+        try:
+            self._link.start(pending, params)
+            self._link.wait(lambda: pending.answered, deadline)
+        except LateError:
+            self._link.cancel(pending)
+            raise RequestTimeoutError(
+                f"{pending.method} was not answered in time and is cancelled."
+            ) from None
+        except BaseException:
+            self._link.abandon(pending)
+            raise
 
 
 class Stream:
@@ -136,10 +151,13 @@ class Stream:
     this version `Raw`.
     """
 
-    def __init__(self, link: Link, pending: Pending) -> None:
-        """Follow *pending*; `Client.stream` makes these."""
+    def __init__(self, link: Link, params: QueryRunParams, token: int) -> None:
+        """Run *params*, whose events come with *token*; `Client.stream` makes these."""
         self._link = link
-        self._pending = pending
+        self._params = params
+        self._token = token
+        self._begun = 0
+        self._pending = self._begin()
         self._owned: Client | None = None
         self.last: StreamEventParams | None = None
         """The event read last as it came, with its `session_id` and, if it is durable, `seq` and `cursor`."""
@@ -185,14 +203,32 @@ class Stream:
         self._leave()
 
     def _next(self, *, raising: bool = True) -> Event | None:
-        pending = self._pending
-        self._link.wait_or_cancel(pending, lambda: pending.events or pending.answered)
+        pending = self._wait()
         if pending.events:
             self.last = pending.events.popleft()
             return self.last.event
         if raising and pending.error is not None and not pending.cancelled:
             raise pending.error
         return None
+
+    def _begin(self) -> Pending:
+        self._begun += 1
+        pending = Pending("query/run", token=self._token)
+        try:
+            self._link.start(pending, self._params)
+        except BaseException:
+            self._link.cancel(pending)
+            raise
+        return pending
+
+    def _wait(self) -> Pending:
+        """Wait for an event or the end, beginning anew with the successor of a daemon that was draining."""
+        while True:
+            self._link.wait_or_cancel(self._pending, lambda: self._pending.events or self._pending.answered)
+            drained = isinstance(self._pending.error, DrainingError) and self._begun < FRESH_STARTS
+            if not (drained and self._link.renew()):
+                return self._pending
+            self._pending = self._begin()
 
     def _leave(self) -> None:
         if not self._pending.answered:

@@ -199,11 +199,11 @@ class _Exchange:
     def talk(self) -> "dict[str, Any]":
         """Say it, to another daemon if the first was leaving, and return the response."""
         paths = locate.find_paths()
-        for _ in range(_FRESH_STARTS):
-            self.connection = self.open(paths)
+        for left in reversed(range(_FRESH_STARTS)):
+            self.connection, self.held = self.open(paths), b""
             self.send(self.said)
             answer = self.listen()
-            if answer is not None:
+            if answer is not None and not (left and _is_draining(answer)):
                 return answer
             self.connection.close()
         raise _closed()
@@ -300,6 +300,11 @@ class _Exchange:
                 answer = {}
             finished.error = answer.get("error") or finished.error
         raise finished
+
+
+def _is_draining(answer: "dict[str, Any]") -> bool:
+    data = answer.get("error", {}).get("data")
+    return isinstance(data, dict) and data.get("kind") == "draining"
 
 
 def _request(command: _Command, params: object) -> bytes:
