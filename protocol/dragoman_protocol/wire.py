@@ -44,7 +44,7 @@ class Salvage(NamedTuple):
     id: Id | None
     """None: there is none, or it cannot be told."""
     is_response: bool
-    """It has a `result` or an `error` and no `method`."""
+    """It has a `result` or an `error` (not `null`) and no `method`."""
 
 
 class _Response(msgspec.Struct):
@@ -137,7 +137,8 @@ def salvage(data: bytes) -> Salvage:
         members = _decode_members(data)
     except (msgspec.MsgspecError, RecursionError):
         return Salvage(None, False)
-    is_response = not members.method and bool(members.result or members.error)
+    failed = bool(members.error) and bytes(members.error) != b"null"
+    is_response = not members.method and (failed or bool(members.result))
     try:
         return Salvage(_decode_id(members.id), is_response)
     except msgspec.MsgspecError:

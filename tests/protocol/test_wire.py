@@ -241,6 +241,8 @@ def test_most_parts_are_refused(piece: bytes) -> None:
         (b'{"jsonrpc":2,"id":"7","method":"x","result":1}', "7", False),
         (b'{"id":7,"error":"no"}', 7, True),
         (b'{"id":true,"error":"no"}', None, True),
+        (b'{"id":7,"error":null}', 7, False),
+        (b'{"id":7,"error":null,"result":null}', 7, True),
         (b'{"id":null,"result":1}', None, True),
         (b'{"id":1e3}', None, False),
         (b'{"id":12345678901234567890}', None, False),

@@ -9,6 +9,7 @@ from dragoman import stubs
 from dragoman_protocol.methods import METHODS, Method
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
 from dragoman_protocol.values import Empty, Params
+from generate import source  # type: ignore[import-not-found,unused-ignore]
 from generate import stubs as generator  # type: ignore[import-not-found,unused-ignore]
 
 ROWS = pytest.mark.parametrize("row", generator.client_requests(), ids=lambda row: row.name)
@@ -100,8 +101,8 @@ class _Clash(Params):
 
 
 def test_field_with_a_name_of_the_stubs_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    field = generator.source.Field("timeout_s", "timeoutS", "int", None, "", "x")
-    monkeypatch.setattr(generator.source, "fields", lambda struct: (field,))
+    field = source.Field("timeout_s", "timeoutS", "int", None, "", "x")
+    monkeypatch.setattr(source, "fields", lambda struct: (field,))
     with pytest.raises(ValueError, match="a/b: the parameter 'timeout_s'"):
         generator._method(Method("a/b", "S.", _Clash, Empty), awaited=False)
 
@@ -109,4 +110,4 @@ def test_field_with_a_name_of_the_stubs_own_is_refused(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("default", ["[]", "{}", "Usage()"])
 def test_default_that_is_no_constant_is_refused(default: str) -> None:
     with pytest.raises(ValueError, match="must be a constant"):
-        generator._argument(generator.source.Field("a", "a", "Any", default, "", "x"))
+        generator._argument(source.Field("a", "a", "Any", default, "", "x"))
