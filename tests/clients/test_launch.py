@@ -316,6 +316,23 @@ def test_whoever_gets_the_lock_last_finds_a_daemon(
     os.close(lock)
 
 
+def test_a_daemon_that_stays_after_all_serves_whoever_came(
+    ensure: Ensure, place: Any, standin: list[str]
+) -> None:
+    """It had taken its socket away to leave, and puts it back while another is being started in vain."""
+    code = (
+        "import os, subprocess, sys\n"
+        "pipe = int(os.environ.pop('DRAGOMAN_READY_FD'))\n"
+        "subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "while not os.path.exists(os.environ['SOCKET']): pass\n"
+        'os.write(pipe, b\'{"error": "A daemon is running already."}\')\n'
+    )
+    place.env["SOCKET"] = place.paths.socket
+    with ensure(command=[sys.executable, "-S", "-c", code, *standin]) as connection:
+        assert echo(connection) == b"hello"
+    assert len(place.starts()) == 1
+
+
 # --- folders and the command line
 
 

@@ -97,10 +97,24 @@ def _start_or_join(
         joined = _wait_for_turn(paths, lock, deadline)
         if joined is not None:
             return joined
-        start(paths, env, deadline - time.monotonic(), command=command)
+        try:
+            start(paths, env, deadline - time.monotonic(), command=command)
+        except LaunchError as failed:
+            return _whoever_runs(paths, failed)
         return connect(paths)
     finally:
         os.close(lock)  # the lock goes with its last file descriptor
+
+
+def _whoever_runs(paths: Paths, failed: LaunchError) -> socket.socket:
+    """Return a connection to a daemon that is there in spite of `failed`, or raise that.
+
+    One that was about to leave changes its mind when somebody comes at that moment: then ours was refused.
+    """
+    try:
+        return connect(paths)
+    except LocateError:
+        raise failed from None
 
 
 def _wait_for_turn(paths: Paths, lock: int, deadline: float) -> socket.socket | None:

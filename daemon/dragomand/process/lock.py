@@ -17,16 +17,20 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dragoman.locate import LocateError, Paths, read_record
+from dragoman.locate import LocateError, Paths, connect, read_record
 
 from dragomand.process.identity import start_time
 
-WAIT_MS = 18_000
-"""How long, in milliseconds, a new daemon waits for one that is leaving: its grace of 5 s and what follows it."""
+WAIT_MS = 17_000
+"""How long, in milliseconds, a new daemon waits for one that is leaving.
+
+By default that one takes 15 s at most (5 of grace, 8 for cancelled turns, 2 for last answers), and whoever
+starts us waits for 20.
+"""
 
 
 class LockedError(LocateError):
-    """Another daemon holds the lock, and kept it for as long as we were willing to wait."""
+    """Another daemon holds the lock: it listens, or kept the lock for as long as we were willing to wait."""
 
 
 class InstanceLock:
@@ -41,21 +45,25 @@ class InstanceLock:
     def acquire(cls, paths: Paths, wait_ms: int = WAIT_MS) -> "InstanceLock":
         """Take the lock of `paths`, waiting up to `wait_ms` milliseconds for a daemon that is leaving.
 
-        The folders must exist (`dragomand.process.paths.prepare`). Call it in the main thread, before any
-        event loop runs: the wait is ended by a timer signal. Raises `LockedError`.
+        One that listens is not leaving, so it is not waited for. The folders must exist
+        (`dragomand.process.paths.prepare`). Call it in the main thread, before any event loop runs: the wait
+        is ended by a timer signal. Raises `LockedError`.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         file = os.open(paths.lock_file, flags, 0o600)
         try:
-            _flock(file, wait_ms)
+            if not _take(file):
+                _refuse_if_it_listens(paths)
+                _wait(file, wait_ms)
         except TimeoutError:
             os.close(file)
-            holder = read_record(paths)
             raise LockedError(
-                f"Another daemon (process {holder.get('pid')}, socket {holder.get('socket')}) "
-                f"holds {paths.lock_file}: it has not finished stopping, or its socket was removed. "
-                "Run: dragoman daemon stop"
+                f"Another daemon ({_holder(paths)}) holds {paths.lock_file}: it has not finished stopping, "
+                "or its socket was removed. Run: dragoman daemon stop"
             ) from None
+        except BaseException:
+            os.close(file)
+            raise
         return cls(file, paths)
 
     def record(self, socket: str, version: str) -> dict[str, object]:
@@ -80,16 +88,33 @@ class InstanceLock:
             self._file = -1
 
 
-def _flock(file: int, wait_ms: int) -> None:
+def _take(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if wait_ms <= 0:
-            raise TimeoutError from None
-    else:
-        return
+        return False
+    return True
+
+
+def _wait(file: int, wait_ms: int) -> None:
+    if wait_ms <= 0:
+        raise TimeoutError
     with _alarm(wait_ms / 1000):
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _refuse_if_it_listens(paths: Paths) -> None:
+    """A daemon that leaves takes its socket away first, so one that takes connections is there to stay."""
+    try:
+        connect(paths, 1.0).close()
+    except LocateError:
+        return
+    raise LockedError(f"A daemon is running already ({_holder(paths)}).")
+
+
+def _holder(paths: Paths) -> str:
+    record = read_record(paths)
+    return f"process {record.get('pid')}, socket {record.get('socket')}"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from collections.abc import Mapping, MutableMapping
 
 from dragoman.launch import READY_FD
 
-_TEXT_CHARS = 16_000
+_TEXT_CHARS = 10_000  # at most six bytes each: below what `dragoman.launch` reads, and what a pipe holds
 
 
 class Readiness:
@@ -79,7 +79,8 @@ class Readiness:
 
     def _send(self, message: dict[str, object]) -> None:
         if self._word is not None:
-            _write(self._word, json.dumps(message).encode() + b"\n")
+            text = json.dumps(message, ensure_ascii=False)
+            _write(self._word, text.encode(errors="replace") + b"\n")
         for fd in (self._word, self._status):
             if fd is not None:
                 os.close(fd)

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -74,6 +75,15 @@ def test_a_second_daemon_is_told_who_holds_it(paths: Paths, hold: Hold) -> None:
     with pytest.raises(LockedError, match=f"process {holder.pid}"):
         InstanceLock.acquire(paths, wait_ms=30)
     assert read_record(paths)["pid"] == holder.pid
+
+
+def test_one_that_listens_is_not_waited_for(paths: Paths, hold: Hold) -> None:
+    holder = hold()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(paths.socket)
+        listening.listen()
+        with pytest.raises(LockedError, match=rf"A daemon is running already \(process {holder.pid}, socket"):
+            InstanceLock.acquire(paths, wait_ms=3_600_000)
 
 
 def test_it_waits_for_one_that_is_leaving(paths: Paths, hold: Hold) -> None:
