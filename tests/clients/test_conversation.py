@@ -118,6 +118,16 @@ def test_a_refused_initialize_ends_everything_with_its_error() -> None:
         both.call("y")
 
 
+def test_a_refused_initialize_outweighs_an_answer_that_came_with_it() -> None:
+    both = Both()
+    pending = both.call("x")
+    first, second = both.heard()
+    refused = both.peer.fail(first, RpcError("too_many_clients"))
+    both.talk.receive(refused + both.peer.respond(second, {}))
+    with pytest.raises(TooManyClientsError):
+        pending.take(Empty)
+
+
 def test_what_was_said_is_said_again_to_a_successor() -> None:
     both = Both()
     both.call("x")
@@ -274,6 +284,7 @@ class TestQuestions:
 
 def test_the_end_of_the_connection_is_everybodys_answer(both: Both) -> None:
     pending = both.call("x")
+    both.heard()
     assert both.talk.waiting
     both.talk.lost()
     both.talk.lost(BusyError("later"))

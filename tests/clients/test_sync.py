@@ -272,7 +272,8 @@ def test_ctrl_c_cancels_the_request_and_waits_for_its_end(scripted: Any, place: 
         out, _ = process.communicate(timeout=30)
     assert out == "interrupted 8\n"
     assert process.returncode == 0
-    assert ("$/cancelRequest", {"id": 2}) in scripted.told
+    # Ctrl-C just while the request was being sent closes the connection, which cancels as well.
+    assert ("$/cancelRequest", {"id": 2}) in scripted.told or len(scripted.connections) == 2
 
 
 def test_the_folder_of_the_process_is_the_default(claude: Client, scripted: Any) -> None:

@@ -32,7 +32,7 @@ class AsyncPending:
         self.changed = changed
 
 
-class AsyncLink(asyncio.Protocol):
+class AsyncLink:
     """Moves the bytes of a `Conversation`. It belongs to the loop that it was opened on."""
 
     def __init__(
@@ -69,6 +69,7 @@ class AsyncLink(asyncio.Protocol):
                 raise ConnectionClosedError("connection_closed", "This client was closed.")
             if self._transport is None or self.conversation.failed is not None:
                 if self.conversation.failed is not None:
+                    self._leave_transport()
                     self.conversation = self._begin(self._put_questions)
                 await self._connect()
 
@@ -110,8 +111,7 @@ class AsyncLink(asyncio.Protocol):
         if self.conversation.waiting or self._closed or self._transport is None:
             return False
         self.conversation.lost()
-        self._transport.abort()
-        await self._ended.wait()
+        self._leave_transport()
         return True
 
     async def close(self) -> None:
@@ -137,6 +137,14 @@ class AsyncLink(asyncio.Protocol):
 
     # -- the bytes
 
+    def _leave_transport(self) -> None:
+        """Let the connection go at once; what still comes from it is nobody's."""
+        transport, self._transport = self._transport, None
+        self._ended.set()
+        self._writable.set()
+        if transport is not None:
+            transport.abort()
+
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._opener)
@@ -147,18 +155,15 @@ class AsyncLink(asyncio.Protocol):
             raise
         connection.setblocking(False)
         self._heard_at = loop.time()
-        await loop.create_unix_connection(lambda: self, sock=connection)
+        await loop.create_unix_connection(lambda: _Wire(self), sock=connection)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what was said already. (Called by the loop.)"""
-        assert isinstance(transport, asyncio.Transport)
+    def _connected(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._ended.clear()
         self._writable.set()
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
-        """Take bytes. (Called by the loop.)"""
+    def _received(self, data: bytes) -> None:
         assert self._loop is not None
         self._heard_at = self._loop.time()
         self.conversation.receive(data)
@@ -166,20 +171,12 @@ class AsyncLink(asyncio.Protocol):
         if self.conversation.failed is not None and self._transport is not None:
             self._transport.close()
 
-    def pause_writing(self) -> None:
-        """Let callers wait before they say more. (Called by the loop.)"""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """Let callers go on. (Called by the loop.)"""
-        self._writable.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Start over with another daemon if this one had said nothing. (Called by the loop.)"""
+    def _lost(self) -> None:
+        """Start over with another daemon if this one had said nothing."""
+        self._transport = None
         self._ended.set()
         self._writable.set()
         if not self._closed and self.conversation.start_afresh():
-            self._transport = None
             self._own(self._again())
         else:
             self.conversation.lost()
@@ -252,6 +249,39 @@ class AsyncLink(asyncio.Protocol):
             self._loop.call_exception_handler(
                 {"message": "on_permission failed; the tool was denied", "exception": failed, "task": task}
             )
+
+
+class _Wire(asyncio.Protocol):
+    """One connection's end: what comes too late from one that was left is nobody's."""
+
+    def __init__(self, link: AsyncLink) -> None:
+        self._link = link
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def _is_current(self) -> bool:
+        return self._link._transport is self._transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._link._connected(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_current:
+            self._link._received(data)
+
+    def pause_writing(self) -> None:
+        if self._is_current:
+            self._link._writable.clear()
+
+    def resume_writing(self) -> None:
+        if self._is_current:
+            self._link._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_current:
+            self._link._lost()
 
 
 def _close_late(opening: "asyncio.Future[socket.socket]") -> None:

@@ -212,7 +212,8 @@ class Conversation:
     def _answered(self, response: Response) -> None:
         pending: Pending = response.waiter
         pending.result = response.result
-        self._settle(pending, None if response.error is None else from_rpc(response.error))
+        error = None if response.error is None else from_rpc(response.error)
+        self._settle(pending, self.failed or error)
         if pending is self.handshake and pending.error is not None:
             self.lost(pending.error)
 
