@@ -58,7 +58,7 @@ class InitializeResult(Value):
     """What was granted."""
     connection_id: str
     limits: dict[str, int] = msgspec.field(default_factory=dict)
-    """`maxMessageBytes`, `maxRunningRequests`."""
+    """`maxMessageBytes`, `maxRunningRequests`, `maxWaitingBytes`."""
 
 
 class CancelParams(Value):

@@ -205,13 +205,14 @@ class StreamAttachParams(Params):
 
 
 class StreamAttachResult(Value):
-    """What the subscription starts with. `stream/event` notifications follow, without gap or duplicate."""
+    """The replay is over: its `stream/event`s came before this answer, live ones come after, without gap or
+    duplicate."""
 
     cursor: str
-    """The position up to which replayed events follow at once; live ones come after."""
+    """Everything up to here has been sent."""
     status: Literal["replayed", "resync"]
     reason: Literal["ring_evicted", "epoch_reset"] | None = None
-    """Why the cursor could not be used; the replay is then from the beginning."""
+    """Why the cursor could not be used; the replay was then from the beginning."""
     turn_id: str | None = None
     """The running turn, if there is one."""
 
