@@ -107,10 +107,10 @@ class Peer:
             if isinstance(frame, RpcError):
                 reply = encode_frame(encode_error(None, frame), self.framing)
                 arrivals.append(Reply(reply, frame, fatal=frame.kind == "bad_framing"))
-            elif frame[:1] == b"[" or (frame[:1].isspace() and frame.lstrip()[:1] == b"["):
-                self._receive_batch(frame, arrivals)
-            else:
+            elif frame.startswith(b"{") or not frame.lstrip().startswith(b"["):
                 self._receive_one(frame, arrivals, None)
+            else:
+                self._receive_batch(frame, arrivals)
         return arrivals
 
     def _receive_one(self, frame: bytes, arrivals: list[Arrival], batch: _Batch | None) -> None:
@@ -251,7 +251,7 @@ class Peer:
         del self.incoming[request.id]
         batch = request.batch
         if batch is None:
-            return encode_frame(reply, self.framing)
+            return encode_frame(reply, self.decoder.framing or "lines")
         batch.replies.append(reply)
         return self._settle(batch)
 

@@ -21,6 +21,7 @@ Id = int | str
 """A request's id. Numbers with a fraction or an exponent and booleans are not ids here."""
 
 NO_RAW = msgspec.Raw()
+_UNSET = msgspec.UNSET
 """A member that is not there."""
 
 _SafeInt = Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]
@@ -163,6 +164,8 @@ def check_bounds(data: bytes) -> None:
             data.decode()
         except UnicodeDecodeError as exc:
             raise _parse_error(exc) from None
+    if len(data) <= 2 * MAX_DEPTH:
+        return  # what is opened must be closed, else it is no JSON
     opened = data.count(b"{") + data.count(b"[")
     if opened <= MAX_DEPTH and len(data) <= MAX_PARTS:
         return
@@ -200,30 +203,27 @@ def _plainly_unique(data: bytes, envelope: Envelope) -> bool:
     decoded than written, save for an integer with an exponent, should msgspec take one: below 10⁹ that is six
     bytes at most, and a second member needs seven. False means "look closer", not "duplicate".
     """
-    members = 0
-    length = 0
-    if envelope.jsonrpc is not msgspec.UNSET:
-        members, length = 1, 12 + len(envelope.jsonrpc)
+    length = 1  # the braces, and a comma less than members
+    if envelope.jsonrpc is not _UNSET:
+        length += 13 + len(envelope.jsonrpc)
     id = envelope.id
-    if id is not msgspec.UNSET:
-        members += 1
-        if id.__class__ is int:
-            if not -1_000_000_000 < id < 1_000_000_000:
-                return False
-            length += 5 + len(str(id))
-        elif id.__class__ is str:
-            length += 7 + len(id)
-        else:
-            length += 9
-    if envelope.method is not msgspec.UNSET:
-        members += 1
-        length += 11 + len(envelope.method)
-    for name_length, raw in ((9, envelope.params), (9, envelope.result)):
-        size = len(memoryview(raw))
-        if size:
-            members += 1
-            length += name_length + size
-    return len(data) == length + members + 1
+    if id.__class__ is int:
+        if not -1_000_000_000 < id < 1_000_000_000:
+            return False
+        length += 6 + len(str(id))
+    elif id.__class__ is str:
+        length += 8 + len(id)
+    elif id is None:
+        length += 10
+    if envelope.method is not _UNSET:
+        length += 12 + len(envelope.method)
+    size = len(envelope.params)
+    if size:
+        length += 10 + size
+    size = len(envelope.result)
+    if size:
+        length += 10 + size
+    return len(data) == length
 
 
 def _unique_when_compact(data: bytes) -> bool:

@@ -127,12 +127,14 @@ class Connection:
     # -- what arrives
 
     def _take(self, arrivals: list[Arrival]) -> None:
+        lifecycle = self._lifecycle
+        dispatch = self._dispatch.request
         for arrival in arrivals:
             if self.closed:
                 return
             if isinstance(arrival, Request):
-                if self._lifecycle.state == "open" and arrival.method not in _LIFECYCLE_REQUESTS:
-                    self._dispatch.request(arrival)
+                if lifecycle.state == "open" and arrival.method not in _LIFECYCLE_REQUESTS:
+                    dispatch(arrival)
                 else:
                     self._lifecycle_request(arrival)
             elif isinstance(arrival, Notification):

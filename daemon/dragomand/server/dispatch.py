@@ -19,7 +19,7 @@ from .inbox import Inbox
 from .incoming import Incoming
 from .outbox import Outbox
 from .route import Call, Client
-from .routes import Prepared, Routes
+from .routes import EMPTY, UNREADABLE, Prepared, Routes
 
 _LOOK_CLOSELY = 16
 """How often on one connection a mistyped method gets a close look: it costs a millisecond."""
@@ -70,12 +70,10 @@ class Dispatch:
         elif route.scope is not None and route.scope not in self._client.scopes:
             self.fail(request, _scope_required(route, self._client.scopes))
         elif route.inline:
-            if self._outbox.full or not self.inbox.may_answer_inline():
+            if self._outbox.full or self.inbox.holds_inline:
                 self._wait(Incoming(request, route, None, self._trace.now()))
-            elif self._trace.on:
-                self._inline(request, route, self._trace.now())
             else:
-                self._inline(request, route, 0.0)
+                self._inline(request, route, self._trace.now() if self._trace.on else 0.0)
         elif not route.while_draining and self._is_draining():
             self.fail(request, RpcError("draining"))
         else:
@@ -141,7 +139,12 @@ class Dispatch:
 
     def _inline(self, request: Request, route: Prepared, arrived_at: float) -> None:
         try:
-            params = route.params(request.params)
+            params = route.decode(request.params or EMPTY)
+        except UNREADABLE:
+            params = None
+        try:
+            if params is None:  # `null`, or what `params` tells in its error
+                params = route.params(request.params)
             result = route.handler(Call(self._client, request.id), params)
         except RpcError as error:
             self.fail(request, error)

@@ -27,7 +27,7 @@ OVERHEAD_BYTES = 512
 class Inbox:
     """Keeps count; begins and answers nothing itself."""
 
-    __slots__ = ("_held", "_lanes", "running", "waiting", "waiting_bytes")
+    __slots__ = ("_held", "_lanes", "holds_inline", "running", "waiting", "waiting_bytes")
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -36,11 +36,9 @@ class Inbox:
         self.waiting_bytes = 0
         self._held: OrderedDict[Id, Incoming] = OrderedDict()
         """The `inline` ones among `waiting`."""
+        self.holds_inline = False
+        """Whether there are any."""
         self._lanes = Lanes()
-
-    def may_answer_inline(self) -> bool:
-        """Whether no `inline` request waits that came earlier."""
-        return not self._held
 
     def may_begin(self, session: str | None) -> bool:
         """Whether a request that just came for *session* may run at once."""
@@ -64,6 +62,7 @@ class Inbox:
         self.waiting[request.id] = incoming
         if incoming.route.inline:
             self._held[request.id] = incoming
+            self.holds_inline = True
         else:
             self._lanes.put(incoming)
 
@@ -72,6 +71,7 @@ class Inbox:
         incoming: Incoming | None
         if self._held:
             incoming = self._held.popitem(last=False)[1]
+            self.holds_inline = bool(self._held)
         elif len(self.running) < MAX_RUNNING:
             incoming = self._lanes.next()
         else:
@@ -97,5 +97,6 @@ class Inbox:
         self.waiting_bytes -= incoming.size
         if incoming.route.inline:
             del self._held[id]
+            self.holds_inline = bool(self._held)
         else:
             self._lanes.remove(incoming)

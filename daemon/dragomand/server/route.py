@@ -61,7 +61,7 @@ class Client(Protocol):
         """Call *callback* once when the connection closes (at once if it is closed); returns its removal."""
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True):
     """One request as its handler sees it."""
 
     client: Client

@@ -10,7 +10,10 @@ from dragoman_protocol.errors import RpcError, invalid_params
 
 from .route import Handler, Route
 
-_EMPTY = msgspec.Raw(b"{}")
+EMPTY = msgspec.Raw(b"{}")
+"""What absent parameters are."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoding can raise."""
 _LONGEST_SHOWN = 100
 
 
@@ -28,10 +31,10 @@ class Prepared(NamedTuple):
     def params(self, raw: msgspec.Raw) -> Any:
         """Decode *raw* (absent and `null` are an empty object). Raises `RpcError`: `invalid_params`."""
         try:
-            return self.decode(raw or _EMPTY)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as wrong:
+            return self.decode(raw or EMPTY)
+        except UNREADABLE as wrong:
             if bytes(raw).strip() == b"null":
-                return self.params(_EMPTY)
+                return self.params(EMPTY)
             raise invalid_params(wrong) from None
 
 

@@ -1,8 +1,8 @@
 """One connection over stdin and stdout: `dragomand --private --stdio`, for tests and debugging.
 
 The flags of a pipe or terminal are shared with whoever started us, so it is opened anew where the system can,
-and otherwise put back at the end. What the loop cannot wait for (a regular file, `/dev/null`) never blocks and
-is read and written directly.
+and otherwise put back at the end. What the loop cannot wait for (a regular file, `/dev/null`) never blocks,
+so it is read and written directly.
 """
 
 import asyncio
@@ -16,14 +16,17 @@ from .interface import SOFT_BYTES, Door, Receiver
 _CHUNK = 256 * 1024
 
 
-async def serve_stdio(door: Door, *, stdin: int = 0, stdout: int = 1) -> "asyncio.Future[None]":
-    """Bring the connection over these file descriptors to *door*; the future is done when it is over.
+async def serve_stdio(door: Door, *, stdin: int = 0, stdout: int = 1) -> None:
+    """Bring the connection over these file descriptors to *door*, and return when it is over.
 
     The descriptors themselves stay open.
     """
     connection = StdioConnection()
     await connection.open(door, stdin, stdout)
-    return connection.over
+    try:
+        await asyncio.shield(connection.over)
+    finally:
+        connection.abort()
 
 
 class StdioConnection:
