@@ -5,6 +5,7 @@ closing such a second descriptor would drop the POSIX locks that SQLite holds. (
 open nothing.)
 """
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -35,7 +36,6 @@ _SETTINGS = (
     "PRAGMA secure_delete = ON",
     "PRAGMA temp_store = MEMORY",  # no text in temporary files
     "PRAGMA cell_size_check = ON",
-    "PRAGMA auto_vacuum = INCREMENTAL",  # counts only while the file is new
     "PRAGMA synchronous = FULL",
     f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}",
 )
@@ -48,6 +48,8 @@ class Connection(aiosqlite.Connection):
         """Be a connection to the file at `path`; awaiting it opens it."""
         self._path = path
         self._lost = False
+        self.stopped: asyncio.Future[object] | None = None
+        """Done when the thread, told to stop, has closed the connection."""
         super().__init__(lambda: _connect(path), iter_chunk_size=64)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -66,6 +68,11 @@ class Connection(aiosqlite.Connection):
         opened, the next `run` tries again.
         """
         await self._execute(self._scrub)  # type: ignore[no-untyped-call]
+
+    def stop(self) -> "asyncio.Future[object] | None":
+        """Tell the thread to close the connection and end."""
+        self.stopped = super().stop()
+        return self.stopped
 
     def _visit(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._lost:
@@ -135,8 +142,29 @@ def _primary_code(error: sqlite3.Error) -> int:
 
 async def _open(path: str, prepare: Callable[[sqlite3.Connection], T]) -> tuple[Connection, T]:
     _make_private(path)
+    opening = asyncio.ensure_future(_open_whole(path, prepare))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # aiosqlite would lose a connection that its thread is about to open, and its locks stay.
+        opening.add_done_callback(_close_unclaimed)
+        raise
+
+
+def _close_unclaimed(opening: "asyncio.Future[tuple[Connection, T]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].stop()
+
+
+async def _open_whole(path: str, prepare: Callable[[sqlite3.Connection], T]) -> tuple[Connection, T]:
     connection = Connection(path)
-    await connection
+    try:
+        await connection
+    except BaseException:
+        # aiosqlite ends its thread without waiting, and that would find the event loop closed.
+        if connection.stopped is not None:
+            await connection.stopped
+        raise
     try:
         return connection, await connection.run(prepare)
     except BaseException:
@@ -151,6 +179,8 @@ def _connect(path: str) -> sqlite3.Connection:
         for setting in _SETTINGS:
             connection.execute(setting)
         check_ours(connection, path)
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # cannot be had later
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StorageError(path, f"SQLite cannot use a write-ahead log here (it chose {mode!r})")

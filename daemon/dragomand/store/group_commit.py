@@ -182,7 +182,7 @@ class GroupCommit:
             return []
         try:
             results = await self._connection.run(work)
-        except sqlite3.Error as lost:
+        except (sqlite3.Error, StorageError) as lost:  # not open since a scrub, and it cannot be opened
             results = [lost] * len(jobs)
         deleted = []
         for job, result in zip(jobs, results, strict=True):
