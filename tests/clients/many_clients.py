@@ -1,9 +1,11 @@
 """`many_clients.py COUNT`: so many processes want the daemon at the same moment; each talks to it.
 
 Prints how many succeeded, and one line for each that failed. The environment leads to the daemon's place; the
-rest of the command line is the daemon's.
+rest of the command line, if there is any, replaces the daemon's. What is said and awaited is a line of JSON
+with one's own id, which the real daemon answers and the stand-in echoes.
 """
 
+import json
 import os
 import sys
 
@@ -12,16 +14,16 @@ from dragoman.locate import find_paths
 
 
 def client(command: list[str]) -> None:
-    said = f"client {os.getpid()}".encode()
-    with ensure_daemon(find_paths(), patience_s=60, command=command) as connection:
-        connection.sendall(said)
+    said = f'{{"jsonrpc":"2.0","id":{os.getpid()},"method":"initialize","params":{{}}}}\n'
+    with ensure_daemon(find_paths(), patience_s=60, command=command or None) as connection:
+        connection.sendall(said.encode())
         heard = b""
-        while len(heard) < len(said):
-            more = connection.recv(100)
+        while not heard.endswith(b"\n"):
+            more = connection.recv(1 << 16)
             if not more:
                 raise EOFError(heard)
             heard += more
-        if heard != said:
+        if json.loads(heard)["id"] != os.getpid():
             raise ValueError(heard)
 
 

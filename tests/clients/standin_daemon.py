@@ -55,6 +55,7 @@ def run(readiness: Readiness, mode: str) -> int:
     with open(os.path.join(paths.state_dir, "starts")) as file:
         first = len(file.readlines()) == 1
     listener = bind(lock)
+    listener.listen()
     entry = lock.record(listener.path, "0")
     if mode == "gone":
         listener.close()

@@ -4,6 +4,7 @@ Rules ("Sockets" of the trust model): directory 0700, socket 0600, umask 077 aro
 only the holder of the instance lock removes a stale socket, only one that is a socket and ours.
 """
 
+import errno
 import os
 import socket
 import stat
@@ -17,14 +18,18 @@ BACKLOG = 1024
 
 
 class Listener:
-    """One listening socket and the file it made. `socket` is for the event loop; `path` for clients."""
+    """One bound socket and the file it made. `socket` is for the event loop; `path` for clients."""
 
-    def __init__(self, listening: socket.socket, path: str) -> None:
-        """Remember which file `listening` made at `path`."""
+    def __init__(self, bound: socket.socket, path: str) -> None:
+        """Remember which file `bound` made at `path`."""
         made = os.lstat(path)
-        self.socket = listening
+        self.socket = bound
         self.path = path
         self._file = (made.st_dev, made.st_ino)
+
+    def listen(self) -> None:
+        """Let clients connect. An event loop that is given `socket` does it by itself."""
+        self.socket.listen(BACKLOG)
 
     def is_in_place(self) -> bool:
         """Tell whether the path still leads to this socket's own file."""
@@ -52,6 +57,10 @@ class Listener:
                 continue
             except BlockingIOError:
                 return waiting
+            except OSError as failed:
+                if failed.errno == errno.EINVAL:  # it never listened
+                    return waiting
+                raise
 
     def close(self) -> None:
         """Withdraw, turn away whoever waited, and close. Does nothing the second time."""
@@ -62,27 +71,27 @@ class Listener:
 
 
 def bind(lock: InstanceLock, face: str = "rpc") -> Listener:
-    """Bind and listen on the socket of `face` in the lock's runtime directory.
+    """Bind the socket of `face` in the lock's runtime directory.
 
-    Holding `lock` is what allows a dead daemon's socket to be removed. Call it before threads exist: the
-    umask it sets for a moment belongs to the whole process. Raises `UntrustedError` if the directory is not
-    private or something that is not our socket is in the way, and `OSError` if the bind fails.
+    Nobody can connect before it listens: a daemon whose start fails on the way has kept nobody waiting in
+    vain. Holding `lock` is what allows a dead daemon's socket to be removed. Call it before threads exist:
+    the umask it sets for a moment belongs to the whole process. Raises `UntrustedError` if the directory is
+    not private or something that is not our socket is in the way, and `OSError` if the bind fails.
     """
     path = lock.paths.face(face)
     check_private_dir(os.path.dirname(path))
     _remove_stale(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o077)
     try:
-        listening.bind(path)
+        bound.bind(path)
     except BaseException:
-        listening.close()
+        bound.close()
         raise
     finally:
         os.umask(umask)
     os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
-    listening.listen(BACKLOG)
-    return Listener(listening, path)
+    return Listener(bound, path)
 
 
 def _remove_stale(path: str) -> None:

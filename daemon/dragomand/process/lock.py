@@ -57,6 +57,7 @@ class InstanceLock:
                 _wait(file, wait_ms)
         except TimeoutError:
             os.close(file)
+            _refuse_if_it_listens(paths)
             raise LockedError(
                 f"Another daemon ({_holder(paths)}) holds {paths.lock_file}: it has not finished stopping, "
                 "or its socket was removed. Run: dragoman daemon stop"
