@@ -134,6 +134,7 @@ class Child(asyncio.SubprocessProtocol):
         transport = self._running()
         code = transport.get_returncode()
         self.status = code if code is None or code >= 0 else 128 - code
+        transport.close()
         self.let_go()
         if code is not None and code < 0:
             sweep(self._entry.mark)  # the guard itself was killed and could not do its work

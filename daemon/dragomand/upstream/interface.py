@@ -20,9 +20,10 @@ EventSink = Callable[[Event], None]
 FailureCategory = Literal[
     "throttle", "quota", "overload", "auth", "caller", "crash", "protocol", "mismatch", "missing"
 ]
-"""The four classes of `limits` (throttle, quota, overload, auth), and: `caller` (400, 404, 413, 422: the request
-itself is wrong), `crash` (the process ended), `protocol` (it said what cannot be understood), `mismatch` (it
-opened another conversation than the one to resume, or one that has lost messages), `missing` (no executable)."""
+"""The four classes of `limits` (throttle, quota, overload, auth), and: `caller` (400, 404, 413, 422: the
+request itself is wrong), `crash` (the process ended), `protocol` (it said what cannot be understood),
+`mismatch` (it opened another conversation than the one to resume, or one that has lost messages), `missing`
+(no executable)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class RunSpec:
     resume: str | None = None
     """The Claude Code session id to continue; what was opened is verified against it."""
     resume_message_count: int | None = None
-    """`TurnOutcome.message_count` of the last turn; a conversation that has fewer messages now is a `mismatch`."""
+    """`TurnOutcome.message_count` of the last turn; a conversation with fewer now is a `mismatch`."""
     model: str | None = None
     fallback_model: str | None = None
     system_prompt: str | None = None
@@ -103,7 +104,7 @@ class TurnOutcome:
 
     status: Literal["completed", "interrupted", "failed"]
     text: str = ""
-    usage: Usage = Usage()
+    usage: Usage = Usage()  # noqa: RUF009 (it is frozen)
     cost_total_usd: float | None = None
     """Claude Code's cumulative estimate for this process; None when unknown."""
     cost_usd: float | None = None
@@ -138,7 +139,7 @@ class UpstreamRun(Protocol):
         """Ask the running turn to stop; True if there was one. `send` then returns `interrupted`."""
 
     async def close(self) -> None:
-        """End the run by a bounded ladder: end of input, terminate, kill; no descendant is left within 6 s."""
+        """End the run by a bounded ladder: end of input, terminate, kill; in 6 s no descendant is left."""
 
 
 class Upstream(Protocol):

@@ -1,0 +1,138 @@
+"""How Claude Code is started: its arguments, its whole environment, and the first thing that is said to it.
+
+Pure: values in, values out. What a person wrote (system prompts) never goes into the arguments, which every
+user of the machine can read, but into the first control request.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dragomand.upstream.interface import RunSpec
+
+KEY_VARIABLE = "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"
+"""Names the file descriptor from which Claude Code reads the API key, once, at its start."""
+
+INHERITED = (
+    "HOME",
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "CLAUDE_CONFIG_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+"""What of the base environment reaches Claude Code: where things are, how to speak, how to get out."""
+
+_FIXED_ARGUMENTS = (
+    "-p",
+    "--input-format=stream-json",
+    "--output-format=stream-json",
+    "--verbose",
+    "--include-partial-messages",
+    "--replay-user-messages",
+    # The working directory's own settings, hooks and MCP servers would run as code, with the key in reach.
+    "--setting-sources=user",
+    "--strict-mcp-config",
+    "--permission-prompt-tool=stdio",
+)
+
+_FIXED_ENVIRONMENT = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_AUTOUPDATER": "1",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """How Claude Code talks to its API."""
+
+    base_url: str | None = None
+    """`ANTHROPIC_BASE_URL`; None: Anthropic's own."""
+    max_retries: int = 1
+    """How often Claude Code repeats a failed call itself."""
+    timeout_ms: int = 600_000
+    """How long one call may take."""
+    idle_timeout_ms: int = 300_000
+    """How long an answer's stream may be silent."""
+
+
+def build_arguments(executable: str, spec: RunSpec) -> list[str]:
+    """Return the command line. Values are bound with `=`, so that none can be taken for another option."""
+    return [executable, *_FIXED_ARGUMENTS, *_session(spec), *_choices(spec)]
+
+
+def build_environment(
+    base: Mapping[str, str], spec: RunSpec, api: ApiSettings, *, with_key: bool
+) -> dict[str, str]:
+    """Return the whole environment: what is allowed of *base*, then the spec's own, then ours, which wins.
+
+    The key itself is never in it. *with_key* says that it goes by file descriptor.
+    """
+    env = {name: base[name] for name in INHERITED if name in base}
+    env |= spec.env
+    env |= _FIXED_ENVIRONMENT
+    env["CLAUDE_CODE_MAX_RETRIES"] = str(api.max_retries)
+    env["API_TIMEOUT_MS"] = str(api.timeout_ms)
+    env["CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS"] = str(api.idle_timeout_ms)
+    env["PWD"] = str(spec.cwd)
+    if api.base_url:
+        env["ANTHROPIC_BASE_URL"] = api.base_url
+    if with_key:
+        # A login of Claude Code's own must not win over the key that was chosen.
+        env.pop("CLAUDE_CODE_OAUTH_TOKEN", None)
+    return env
+
+
+def build_initialize(spec: RunSpec) -> dict[str, Any]:
+    """Return the first control request."""
+    request: dict[str, Any] = {"subtype": "initialize", "hooks": None}
+    if spec.system_prompt is not None:
+        request["systemPrompt"] = [spec.system_prompt]
+    if spec.append_system_prompt is not None:
+        request["appendSystemPrompt"] = spec.append_system_prompt
+    if len(request) > 2:
+        # Otherwise a resumed conversation keeps the prompt that it began with, and says nothing.
+        request["systemPromptSnapshot"] = False
+    return request
+
+
+def _session(spec: RunSpec) -> list[str]:
+    return [f"--resume={spec.resume}"] if spec.resume else [f"--session-id={spec.session_id}"]
+
+
+def _choices(spec: RunSpec) -> list[str]:
+    chosen: list[tuple[str, str | None]] = [
+        ("--model", spec.model),
+        ("--fallback-model", spec.fallback_model),
+        ("--tools", _joined(spec.tools)),
+        ("--allowed-tools", _joined(spec.allowed_tools) or None),
+        ("--disallowed-tools", _joined(spec.disallowed_tools) or None),
+        ("--permission-mode", spec.permission_mode),
+        ("--max-turns", None if spec.max_turns is None else str(spec.max_turns)),
+    ]
+    return [f"{option}={value}" for option, value in chosen if value is not None]
+
+
+def _joined(names: tuple[str, ...] | None) -> str | None:
+    return None if names is None else ",".join(names)

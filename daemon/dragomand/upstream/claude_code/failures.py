@@ -1,0 +1,109 @@
+"""Why a turn failed: the classes of the limits, from status, reason and category, never from `subtype`.
+
+Claude Code reports an API error as a result whose `subtype` is `success`; what counts is `is_error`, the HTTP
+status, the terminal reason and the category of the error.
+"""
+
+from dataclasses import dataclass
+
+from dragomand.upstream.claude_code.wire import RateLimitEvent, Result, System
+from dragomand.upstream.interface import Failure, FailureCategory
+
+_BY_STATUS: dict[int, FailureCategory] = {
+    401: "auth",
+    402: "quota",
+    403: "auth",
+    408: "overload",
+    429: "throttle",
+}
+_BY_CATEGORY: dict[str, FailureCategory] = {
+    "authentication_failed": "auth",
+    "oauth_org_not_allowed": "auth",
+    "verification_required": "auth",
+    "account_on_hold": "auth",
+    "cloud_credential_error": "auth",
+    "billing_error": "quota",
+    "rate_limit": "throttle",
+    "overloaded": "overload",
+    "server_error": "overload",
+    "invalid_request": "caller",
+    "model_not_found": "caller",
+    "max_output_tokens": "caller",
+}
+_SPENT = (
+    "enforced_spend_limit_reached",
+    "specified API usage limits",
+    "spend limit",
+    "credit balance is too low",
+)
+"""What the API says of a quota in words alone. (Its error code does not get through Claude Code.)"""
+
+_LIMITS_OF_THE_CALLER = {"max_turns", "max_budget"}
+_ABORTED = ("aborted_streaming", "aborted_tools")
+
+
+@dataclass(slots=True)
+class Hints:
+    """What was learnt in a turn about a failure that may come of it."""
+
+    category: str | None = None
+    """The category that Claude Code gave, in its error message or a retry."""
+    retry_after_ms: int | None = None
+    resets_at: float | None = None
+    refused_window: bool = False
+    """A limit window was reported as used up."""
+
+    def note_retry(self, frame: System) -> None:
+        """Remember what an `api_retry` says."""
+        self.category = frame.error or self.category
+        if frame.retry_delay_ms is not None:
+            self.retry_after_ms = max(0, round(frame.retry_delay_ms))
+
+    def note_window(self, frame: RateLimitEvent) -> None:
+        """Remember what is said of a limit window."""
+        self.refused_window = frame.rate_limit_info.status == "rejected"
+        self.resets_at = frame.rate_limit_info.resets_at if self.refused_window else None
+
+
+def is_aborted(result: Result) -> bool:
+    """Tell whether the turn ended because somebody stopped it."""
+    return result.terminal_reason in _ABORTED
+
+
+def classify(result: Result, hints: Hints) -> Failure | None:
+    """Return why the turn failed; None if it did not."""
+    if not result.is_error:
+        return None
+    status = result.api_error_status
+    message = _message(result)
+    category = _category(result, hints, message)
+    return Failure(
+        category,
+        message,
+        status=status,
+        retry_after_ms=hints.retry_after_ms if category in ("throttle", "overload") else None,
+        resets_at=hints.resets_at if category == "quota" else None,
+    )
+
+
+def _category(result: Result, hints: Hints, message: str) -> FailureCategory:
+    status = result.api_error_status
+    if result.terminal_reason in _LIMITS_OF_THE_CALLER:
+        return "caller"
+    if status in (400, 402, 429) and (hints.refused_window or any(word in message for word in _SPENT)):
+        return "quota"
+    if status is not None:
+        return _BY_STATUS.get(status, "overload" if status >= 500 else "caller")
+    if hints.category in _BY_CATEGORY:
+        return _BY_CATEGORY[hints.category]
+    # No answer at all: the connection failed, or broke off.
+    return "overload" if result.terminal_reason == "api_error" else "protocol"
+
+
+def _message(result: Result) -> str:
+    if result.result:
+        return result.result
+    said = [text for text in result.errors or () if isinstance(text, str)]
+    if said:
+        return " ".join(said)
+    return f"Claude Code ended the turn ({result.terminal_reason or result.subtype or 'no reason given'})."

@@ -1,0 +1,256 @@
+"""One Claude Code process: it is started and made ready, takes one turn after another, and is ended.
+
+What it prints is taken as it comes, in the loop's own callback; no consumer is ever waited for, so an
+interrupt reaches Claude Code while any reader is stalled.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dragoman_protocol.content import Prompt
+
+from dragomand.process import children
+from dragomand.process.ledger import Ledger
+from dragomand.telemetry.redaction import Redactor
+from dragomand.upstream.claude_code.command import build_initialize
+from dragomand.upstream.claude_code.control import Control, ControlError
+from dragomand.upstream.claude_code.transcript import Transcript
+from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
+from dragomand.upstream.claude_code.wire import (
+    MAX_LINE_BYTES,
+    AnyFrame,
+    ControlCancel,
+    ControlRequest,
+    ControlResponse,
+    Lines,
+    Overlong,
+    Result,
+    System,
+    as_json,
+    decode,
+)
+from dragomand.upstream.interface import (
+    AskPermission,
+    EventSink,
+    Failure,
+    FailureCategory,
+    RunSpec,
+    TurnOutcome,
+    UpstreamError,
+)
+
+INTERRUPT_S = 5.0
+"""How long, in seconds, Claude Code may take to end an interrupted turn; then its process is ended."""
+
+_NOT_STARTED = (126, 127)
+
+
+class ClaudeCodeRun:
+    """A run (`UpstreamRun`). Made by `ClaudeCode.open`."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        ask: AskPermission,
+        transcript: Transcript,
+        redact: Redactor,
+        on_end: Callable[["ClaudeCodeRun"], None],
+        *,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        """Describe the run; `start` starts it. *on_end* is called once, when the process is gone."""
+        self._spec = spec
+        self._transcript = transcript
+        self._redact = redact
+        self._tell_end = on_end
+        self._lines = Lines(max_line_bytes)
+        self._control = Control(self._write, ask)
+        self._child: children.Child | None = None
+        self._turn: Turn | None = None
+        self._costs = Costs(None if spec.resume else 0.0)
+        self._session_id = spec.resume or spec.session_id
+        self._session_seen = False
+        self._version: str | None = None
+        self._refusal: Result | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.unreadable_lines = 0
+        """Lines that were no JSON."""
+        self.stray_frames = 0
+        """Frames that came while no turn was running and that nobody could be given."""
+
+    @property
+    def upstream_session_id(self) -> str | None:
+        """Claude Code's session id."""
+        return self._session_id
+
+    @property
+    def version(self) -> str | None:
+        """Claude Code's version."""
+        return self._version
+
+    async def start(
+        self, command: children.Command, ledger: Ledger, timeout_s: float, guard_command: Sequence[str]
+    ) -> None:
+        """Start the process and wait until it is ready; raises `UpstreamError`, and then it is gone."""
+        try:
+            self._child = await children.start(
+                command, ledger, self._take_output, self._ended, guard_command
+            )
+        except OSError as failed:
+            raise UpstreamError(_cannot_start(failed, command.cwd)) from failed
+        try:
+            ready = await self._control.request(build_initialize(self._spec), timeout_s)
+        except (ControlError, TimeoutError) as failed:
+            await self._child.close()
+            raise UpstreamError(self._start_failure(failed, timeout_s)) from failed
+        except asyncio.CancelledError:
+            self._child.close_soon()
+            raise
+        version = ready.get("claude_code_version")
+        self._version = version if isinstance(version, str) else None
+
+    async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
+        """Run one turn; see `UpstreamRun.send`."""
+        if self._turn is not None:
+            raise RuntimeError("A turn is running on this run already.")
+        uuid_ = message_uuid(message_id)
+        turn = self._turn = Turn(uuid_, sink, self._costs)
+        try:
+            if not self._write(user_frame(prompt, uuid_)):
+                turn.fail(self._crash())
+            outcome = await turn.outcome
+        except asyncio.CancelledError:
+            await self.interrupt()
+            self._close_soon()
+            raise
+        finally:
+            self._turn = None
+            self._stop_timer()
+            self._control.withdraw_questions()
+        return await self._with_count(outcome)
+
+    async def interrupt(self) -> bool:
+        """Ask the running turn to stop; see `UpstreamRun.interrupt`. Never waits."""
+        turn = self._turn
+        if turn is None or turn.outcome.done():
+            return False
+        if not turn.interrupted:
+            turn.interrupted = True
+            self._control.send({"subtype": "interrupt", "cancel_queued": True})
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(INTERRUPT_S, self._give_up, turn)
+        return True
+
+    async def close(self) -> None:
+        """End the process and all its descendants, within 6 s."""
+        if self._child is not None:
+            await self._child.close()
+        await self._control.settle()
+
+    # what the process says
+
+    def _take_output(self, data: bytes) -> None:
+        for line in self._lines.feed(data):
+            if isinstance(line, Overlong):
+                self._abandon("A line of Claude Code's output is too long to be read.", "protocol")
+            else:
+                self._take(decode(line), line)
+
+    def _take(self, frame: AnyFrame | None, line: bytes) -> None:
+        if isinstance(frame, ControlResponse):
+            self._control.answered(frame.response)
+        elif isinstance(frame, ControlRequest):
+            self._control.asked(frame)
+        elif isinstance(frame, ControlCancel):
+            self._control.withdrawn(frame.request_id)
+        else:
+            self._note(frame, line)
+            if self._turn is not None:
+                self._turn.take(frame, line)
+            elif isinstance(frame, Result):
+                self._refusal = frame
+            elif frame is None:
+                self.stray_frames += 1
+
+    def _note(self, frame: AnyFrame | None, line: bytes) -> None:
+        if frame is None:
+            self.unreadable_lines += not as_json(line)[1]
+            return
+        if isinstance(frame, System) and frame.claude_code_version:
+            self._version = frame.claude_code_version
+        if frame.session_id is None or frame.session_id == self._session_id:
+            return
+        if self._session_seen:
+            self._session_id = frame.session_id  # a new conversation in the same process: /clear
+        elif self._turn is not None:
+            opened, wanted = frame.session_id, self._session_id
+            self._abandon(f"Claude Code opened session {opened} instead of {wanted}.", "mismatch")
+        self._session_seen = True
+
+    def _ended(self) -> None:
+        self._control.lost()
+        if self._turn is not None:
+            self._turn.fail(self._crash())
+        self._stop_timer()
+        self._tell_end(self)
+
+    # ends
+
+    def _abandon(self, why: str, category: FailureCategory) -> None:
+        """Fail the turn and end the process: what it says cannot be relied on. The session can be resumed."""
+        if self._turn is not None:
+            self._turn.fail(Failure(category, why))
+        self._close_soon()
+
+    def _give_up(self, turn: Turn) -> None:
+        turn.fail(Failure("crash", "Claude Code did not stop."))
+        self._close_soon()
+
+    def _close_soon(self) -> None:
+        if self._child is not None and not self._child.ended:
+            self._child.close_soon()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _write(self, data: bytes) -> bool:
+        return self._child is not None and self._child.write(data)
+
+    async def _with_count(self, outcome: TurnOutcome) -> TurnOutcome:
+        return replace(outcome, message_count=await asyncio.to_thread(self._transcript.count))
+
+    def _crash(self) -> Failure:
+        child = self._child
+        status = None if child is None else child.status
+        how = "ended unexpectedly" if status is None else f"ended with status {status}"
+        return Failure("crash", f"Claude Code {how} during the turn.", detail=self._stderr())
+
+    def _stderr(self) -> str | None:
+        said = "" if self._child is None else self._child.stderr
+        return self._redact(said) or None
+
+    def _start_failure(self, failed: Exception, timeout_s: float) -> Failure:
+        child, detail = self._child, self._stderr()
+        status = None if child is None else child.status
+        if self._spec.resume and self._refusal is not None:
+            message = f"There is no conversation {self._spec.resume} to resume."
+            return Failure("mismatch", message, detail=detail)
+        if isinstance(failed, TimeoutError):
+            if self.unreadable_lines:
+                said = f"What was started printed {self.unreadable_lines} lines that Claude Code would not."
+                return Failure("protocol", f"{said} Check the setting claude.path.", detail=detail)
+            return Failure("crash", f"Claude Code was not ready after {timeout_s:g} s.", detail=detail)
+        if status in _NOT_STARTED:
+            return Failure("missing", f"Claude Code cannot be started (status {status}).", detail=detail)
+        if child is not None and child.ended and status is not None:
+            return Failure("crash", f"Claude Code ended with status {status} while starting.", detail=detail)
+        return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
+
+
+def _cannot_start(failed: OSError, cwd: str) -> Failure:
+    if isinstance(failed, FileNotFoundError | NotADirectoryError | PermissionError):
+        return Failure("caller", f"{cwd} cannot be the working directory: {failed.strerror}.")
+    return Failure("crash", f"Claude Code cannot be started: {failed.strerror}.")

@@ -1,0 +1,72 @@
+"""Claude Code's own record of a conversation, looked at for one thing: how many messages it holds.
+
+It is foreign data: one JSON object a line under ``projects/<folder>/<session>.jsonl`` of its configuration
+folder, perhaps torn at the end. What cannot be found or read makes the count unknown, never an error.
+"""
+
+import os
+
+import msgspec
+
+_MESSAGES = ("user", "assistant")
+
+
+class _Row(msgspec.Struct, rename="camel"):
+    type: str = ""
+    is_sidechain: bool = False
+
+
+_decode = msgspec.json.Decoder(_Row).decode
+
+
+class Transcript:
+    """The record of one session; remembers how far it has been counted. Blocks: call it in a thread."""
+
+    def __init__(self, config_dir: str, session_id: str) -> None:
+        """Look for *session_id* under *config_dir*."""
+        self._config_dir = config_dir
+        self._session_id = session_id
+        self._path: str | None = None
+        self._offset = 0
+        self._count = 0
+
+    def count(self) -> int | None:
+        """Return how many messages there are, those of sub-agents left out; None if there is no record."""
+        path = self._path = self._path or self._find()
+        if path is None:
+            return None
+        try:
+            with open(path, "rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # still being written
+                    self._offset += len(line)
+                    self._count += _is_message(line)
+        except OSError:
+            return None
+        return self._count
+
+    def _find(self) -> str | None:
+        name = f"{self._session_id}.jsonl"
+        try:
+            with os.scandir(os.path.join(self._config_dir, "projects")) as folders:
+                for folder in folders:
+                    if os.path.isfile(path := os.path.join(folder.path, name)):
+                        return path
+        except OSError:
+            return None
+        return None
+
+
+def _is_message(line: bytes) -> bool:
+    try:
+        row = _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return row.type in _MESSAGES and not row.is_sidechain
+
+
+def config_dir(env: dict[str, str]) -> str:
+    """Return the configuration folder that Claude Code uses in the environment *env*."""
+    return env.get("CLAUDE_CONFIG_DIR") or os.path.join(env.get("HOME", "/"), ".claude")

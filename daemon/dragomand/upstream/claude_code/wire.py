@@ -1,0 +1,276 @@
+"""The lines of Claude Code's stream-json and the frames in them.
+
+A frame is decoded once, into a value that has only what is used; a frame of a type or shape that is not known
+here is None, and its line is passed on as it is. Lines may be several MB long.
+"""
+
+from typing import Any
+
+import msgspec
+
+MAX_LINE_BYTES = 32 * 1024 * 1024
+"""A longer line is not kept; the turn it belongs to fails."""
+
+
+class Overlong:
+    """Stands for a line of more than `MAX_LINE_BYTES`."""
+
+
+OVERLONG = Overlong()
+
+
+class Lines:
+    """Cuts a stream of bytes into lines; holds at most one unfinished line of `limit` bytes."""
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        """Refuse lines longer than *limit* bytes."""
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[bytes | Overlong]:
+        """Return the lines that *data* completes, without their ends; blank ones are left out."""
+        *ends, rest = data.split(b"\n")
+        lines: list[bytes | Overlong] = []
+        for end in ends:
+            self._add(end)
+            line = self._take()
+            if isinstance(line, Overlong) or line.strip():
+                lines.append(line)
+        self._add(rest)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self._limit:
+            self._skipping = True
+            self._parts.clear()
+        elif part:
+            self._parts.append(part)
+
+    def _take(self) -> bytes | Overlong:
+        line = OVERLONG if self._skipping else b"".join(self._parts)
+        self._parts, self._size, self._skipping = [], 0, False
+        return line
+
+
+class Block(msgspec.Struct):
+    """One content block of a message, of any type."""
+
+    type: str
+    text: str = ""
+    thinking: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+    tool_use_id: str = ""
+    content: Any = None
+    is_error: bool | None = False
+
+
+class TokenCounts(msgspec.Struct):
+    """The usage of a result."""
+
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    cache_read_input_tokens: int | None = 0
+    cache_creation_input_tokens: int | None = 0
+
+
+class ModelUsage(msgspec.Struct, rename="camel"):
+    """The usage of one model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cost_usd: float | None = msgspec.field(default=None, name="costUSD")
+
+
+class Message(msgspec.Struct):
+    """A message of the conversation."""
+
+    content: str | list[Block] = ""
+    id: str = ""
+    model: str = ""
+
+
+class Delta(msgspec.Struct):
+    """What a content block grows by."""
+
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+
+
+class ApiEvent(msgspec.Struct):
+    """An event of the Messages API's stream."""
+
+    type: str
+    index: int = 0
+    message: Message | None = None
+    content_block: Block | None = None
+    delta: Delta | None = None
+
+
+class Frame(msgspec.Struct, tag_field="type", kw_only=True):
+    """What frames have in common."""
+
+    session_id: str | None = None
+    uuid: str | None = None
+    parent_tool_use_id: str | None = None
+
+
+class StreamEvent(Frame, tag="stream_event", kw_only=True):
+    """A piece of an answer that is being written."""
+
+    event: ApiEvent
+
+
+class Assistant(Frame, tag="assistant", kw_only=True):
+    """A finished block of the answer."""
+
+    message: Message
+    error: str | None = None
+    """A category, when this is no answer but the text of an error."""
+    is_api_error_message: bool = False
+
+
+class User(Frame, tag="user", kw_only=True):
+    """The results of tools, our own message repeated, or a note by Claude Code itself."""
+
+    message: Message
+    is_replay: bool = msgspec.field(default=False, name="isReplay")
+
+
+class System(Frame, tag="system", kw_only=True):
+    """News about the session."""
+
+    subtype: str
+    model: str | None = None
+    claude_code_version: str | None = None
+    attempt: int = 0
+    retry_delay_ms: float | None = None
+    error_status: int | None = None
+    error: str | None = None
+
+
+class Lifecycle(Frame, tag="command_lifecycle", kw_only=True):
+    """What becomes of a message: queued, started, completed, cancelled, discarded, refused."""
+
+    command_uuid: str
+    state: str
+
+
+class RateLimitInfo(msgspec.Struct, rename="camel"):
+    """One limit window."""
+
+    status: str = ""
+    resets_at: float | None = None
+    rate_limit_type: str | None = None
+    utilization: float | None = None
+
+
+class RateLimitEvent(Frame, tag="rate_limit_event", kw_only=True):
+    """News about a limit window."""
+
+    rate_limit_info: RateLimitInfo
+
+
+class Result(Frame, tag="result", kw_only=True):
+    """The end of a turn."""
+
+    is_error: bool = False
+    subtype: str = ""
+    api_error_status: int | None = None
+    api_error_type: str | None = None
+    terminal_reason: str | None = None
+    result: str | None = None
+    errors: list[Any] | None = None
+    stop_reason: str | None = None
+    total_cost_usd: float | None = None
+    duration_api_ms: float | None = None
+    usage: TokenCounts | None = None
+    model_usage_since_last_result: dict[str, ModelUsage] | None = None
+    user_message_uuids: list[str] | None = None
+
+
+class ControlRequest(Frame, tag="control_request", kw_only=True):
+    """Claude Code asks us something."""
+
+    request_id: str
+    request: dict[str, Any]
+
+
+class ControlAnswer(msgspec.Struct):
+    """What came of a request of ours."""
+
+    subtype: str
+    request_id: str
+    response: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class ControlResponse(Frame, tag="control_response", kw_only=True):
+    """Claude Code answers a request of ours."""
+
+    response: ControlAnswer
+
+
+class ControlCancel(Frame, tag="control_cancel_request", kw_only=True):
+    """Claude Code withdraws a request."""
+
+    request_id: str
+
+
+class KeepAlive(Frame, tag="keep_alive", kw_only=True):
+    """Nothing."""
+
+
+AnyFrame = (
+    StreamEvent
+    | Assistant
+    | User
+    | System
+    | Lifecycle
+    | RateLimitEvent
+    | Result
+    | ControlRequest
+    | ControlResponse
+    | ControlCancel
+    | KeepAlive
+)
+
+_decoder = msgspec.json.Decoder(AnyFrame)
+_encoder = msgspec.json.Encoder()
+_MOST_TEXT = 65_536
+
+
+def decode(line: bytes) -> AnyFrame | None:
+    """Return the frame in *line*; None for one that is not known here or cannot be read."""
+    try:
+        frame: AnyFrame = _decoder.decode(line)
+    except msgspec.MsgspecError:
+        return None
+    except UnicodeDecodeError:
+        return None
+    return frame
+
+
+def encode(frame: dict[str, Any]) -> bytes:
+    """Return *frame* as a line."""
+    return _encoder.encode(frame) + b"\n"
+
+
+def as_json(line: bytes) -> tuple[msgspec.Raw, bool]:
+    """Return *line* fit to be embedded in JSON, and whether it was JSON itself.
+
+    One that is not becomes a string of its text, shortened to 64 KiB, with U+FFFD for what is no UTF-8.
+    """
+    try:
+        line.decode()
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(_encoder.encode(line[:_MOST_TEXT].decode(errors="replace"))), False
+    return msgspec.Raw(line.strip()), True
