@@ -111,7 +111,7 @@ class Connection:
         if isinstance(arrival, Response):
             arrival.waiter(arrival)
         elif isinstance(arrival, Request):
-            params = msgspec.json.decode(arrival.params)
+            params = msgspec.json.decode(arrival.params) if bytes(arrival.params) else {}
             self.daemon.requests.append((arrival.method, params))
             self.daemon.scripts.get(arrival.method, _unscripted)(self, arrival, params)
         elif isinstance(arrival, Notification):

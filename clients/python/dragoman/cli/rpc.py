@@ -201,6 +201,7 @@ class _Exchange:
         paths = locate.find_paths()
         for left in reversed(range(_FRESH_STARTS)):
             self.connection, self.held = self.open(paths), b""
+            self.limit(self.connection)
             self.send(self.said)
             answer = self.listen()
             if answer is not None and not (left and _is_draining(answer)):
@@ -209,15 +210,12 @@ class _Exchange:
         raise _closed()
 
     def open(self, paths: locate.Paths) -> "socket.socket":
-        """Return a connection whose every wait ends with the deadline."""
+        """Return a connection to the daemon."""
         if self.command.start:
             from dragoman import launch
 
-            connection = launch.ensure_daemon(paths)
-        else:
-            connection = locate.connect(paths)
-        self.limit(connection)
-        return connection
+            return launch.ensure_daemon(paths)
+        return locate.connect(paths)
 
     def limit(self, connection: "socket.socket") -> None:
         """Let the next wait end with the deadline."""
