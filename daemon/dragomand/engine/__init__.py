@@ -1,1 +1,4 @@
-"""What Dragoman does, without saying how it is asked: it knows nothing of JSON-RPC and can be driven by a test."""
+"""What Dragoman does, without saying how it is asked.
+
+It knows nothing of JSON-RPC and can be driven by a test.
+"""

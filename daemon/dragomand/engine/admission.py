@@ -1,7 +1,7 @@
 """The one door: who may run a turn now, who waits, who is turned away.
 
-State and counting are pure (`policy`); this file adds waiting. A permit is settled on every path because it is
-an async context manager: return, error, cancellation. Waiting happens outside any lock and ends with the
+State and counting are pure (`policy`); this file adds waiting. A permit is settled on every path because it
+is an async context manager: return, error, cancellation. Waiting happens outside any lock and ends with the
 deadline, with the caller's cancellation, or with the grant, whichever is first.
 """
 
@@ -16,7 +16,7 @@ from dragomand.policy.fair_queue import FairQueue, Priority
 from .errors import EngineError
 
 WaitingSink = Callable[[str, int], None]
-"""Told once, when a turn has to wait: why (`concurrency`), and how many wait before it."""
+"""Told once, when a turn has to wait: why (`concurrency`), and how many were waiting already."""
 
 
 class Permit:
@@ -50,6 +50,7 @@ class Admission:
             max_queued=max_queued, max_per_client=max_queued_per_client
         )
         self._clock = clock
+        self._freed = anyio.Event()
         self._idle = anyio.Event()
         self._idle.set()
         self.on_idle: Callable[[], None] | None = None
@@ -92,6 +93,11 @@ class Admission:
         """Wait until no turn holds a permit and none waits for one."""
         await self._idle.wait()
 
+    async def room(self, client: str) -> None:
+        """Wait until *client* may line up without being refused. The place is not reserved."""
+        while not self._queue.has_room(client):
+            await self._freed.wait()
+
     async def _wait(
         self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink, arrived: float
     ) -> None:
@@ -130,7 +136,9 @@ class Admission:
 
     def _give_up(self, ticket: _Ticket) -> None:
         # Called and cancelled in the same instant: the permit was ours already and must go on to the next.
-        if not self._queue.remove(ticket) and ticket.called.is_set():
+        if self._queue.remove(ticket):
+            self._tell_room()
+        elif ticket.called.is_set():
             self._release()
 
     def _release(self) -> None:
@@ -144,3 +152,8 @@ class Admission:
                     self.on_idle()
         else:
             ticket.called.set()
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        freed, self._freed = self._freed, anyio.Event()
+        freed.set()

@@ -1,8 +1,8 @@
 """Subscriptions to sessions: replay from the store, then live, without a gap and without a duplicate.
 
-Attaching subscribes first and then reads the store up to where the channel stood at that moment; what is
-published meanwhile is kept back and delivered after it. The running items' text so far closes the gap of the
-deltas that were missed.
+Attaching reads the store until it has caught up with the channel and goes live in that same instant, so
+nothing has to be kept back meanwhile. The running items' text so far closes the gap of the deltas that were
+missed.
 """
 
 from collections.abc import Callable
@@ -18,38 +18,48 @@ PAGE = 200
 """Items that are read at once for a replay."""
 
 Deliver = Callable[[Published], bool]
-"""Sends one event on; False if the reader is too slow: the subscription is over then."""
+"""Sends one event on; False if it was not taken."""
+
+Dropped = Callable[[str], None]
+"""Told when the reader was too slow for a durable event: the subscription is over, and where to continue."""
 
 
 class _Attachment:
     """One client's subscription to one session."""
 
-    def __init__(self, channel: Channel, deliver: Deliver, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: Channel, deliver: Deliver, dropped: Dropped, ended: Callable[["_Attachment"], None]
+    ) -> None:
+        self.channel = channel
         self.live = False
-        self.held: list[Published] = []
-        self._deliver = deliver
-        self._ended = ended
         self.open = True
-        self.unsubscribe = channel.subscribe(self._receive)
+        self.position = ""
+        """The cursor of the last durable event that was taken."""
+        self._deliver = deliver
+        self._dropped = dropped
+        self._ended = ended
+        self._unsubscribe = channel.subscribe(self._receive)
 
-    def send(self, event: Published) -> bool:
-        """Deliver one event; ends the subscription if it was not taken."""
-        if self.open and not self._deliver(event):
+    def send(self, event: Published) -> None:
+        """Deliver one event. An ephemeral one may be lost; a durable one that is not taken ends this."""
+        if not self.open:
+            return
+        if self._deliver(event):
+            self.position = event.params.cursor or self.position
+        elif not event.ephemeral:
             self.end()
-        return self.open
+            self._dropped(self.position)
 
     def end(self) -> None:
         """Stop receiving."""
         if self.open:
             self.open = False
-            self.unsubscribe()
-            self._ended()
+            self._unsubscribe()
+            self._ended(self)
 
     def _receive(self, event: Published) -> None:
         if self.live:
             self.send(event)
-        elif not event.ephemeral:
-            self.held.append(event)
 
 
 class Attachments:
@@ -61,6 +71,11 @@ class Attachments:
         self._open: dict[tuple[str, str], _Attachment] = {}
         self._clients: set[str] = set()
 
+    @property
+    def open(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._open)
+
     def enters(self, caller_id: str) -> bool:
         """True the first time for this client: then somebody has to call `leave` when it goes."""
         first = caller_id not in self._clients
@@ -68,7 +83,7 @@ class Attachments:
         return first
 
     async def attach(
-        self, session_id: str, cursor: str | None, caller_id: str, deliver: Deliver
+        self, session_id: str, cursor: str | None, caller_id: str, deliver: Deliver, dropped: Dropped
     ) -> StreamAttachResult:
         """Replay what came after *cursor* (None: everything), then deliver live until `detach`.
 
@@ -77,12 +92,14 @@ class Attachments:
         """
         epoch, after = ("", 0) if cursor is None else _parse(cursor)
         channel = await self._sessions.channel(session_id)
-        self.detach(session_id, caller_id)
         key = (caller_id, session_id)
-        attachment = self._open[key] = _Attachment(channel, deliver, lambda: self._ended(key, attachment))
+        # The new one subscribes before the old one leaves: a channel that nobody watches is let go.
+        attachment = _Attachment(channel, deliver, dropped, lambda ended: self._ended(key, ended))
+        self.detach(session_id, caller_id)
+        self._open[key] = attachment
         lost = cursor is not None and (epoch != channel.epoch or after > channel.last_seq)
         try:
-            await self._replay(attachment, channel, 0 if lost else after)
+            await self._replay(attachment, 0 if lost else after)
         except BaseException:
             attachment.end()
             raise
@@ -105,28 +122,25 @@ class Attachments:
         for key in [key for key in self._open if key[0] == caller_id]:
             self._open[key].end()
 
-    async def _replay(self, attachment: _Attachment, channel: Channel, after: int) -> None:
-        upto = channel.last_seq
-        while after < upto and attachment.open:
+    async def _replay(self, attachment: _Attachment, after: int) -> None:
+        channel = attachment.channel
+        attachment.position = cursor_of(channel.epoch, after)
+        while attachment.open and after < channel.last_seq:
             with storage_errors():
                 rows = await self._sessions.store.items(
-                    channel.session_id, after_seq=after, limit=min(PAGE, upto - after)
+                    channel.session_id, after_seq=after, limit=min(PAGE, channel.last_seq - after)
                 )
-            if not rows:
+            if not rows:  # deleted meanwhile
                 break
             for row in rows:
+                cursor = cursor_of(channel.epoch, row.seq)
                 params = StreamEventParams(
-                    session_id=channel.session_id,
-                    event=to_event(row),
-                    seq=row.seq,
-                    cursor=cursor_of(channel.epoch, row.seq),
+                    session_id=channel.session_id, event=to_event(row), seq=row.seq, cursor=cursor
                 )
-                if not attachment.send(Published(params)):
-                    return
+                attachment.send(Published(params))
             after = rows[-1].seq
-        for event in (*attachment.held, *channel.running_texts()):
-            attachment.send(event)
-        attachment.held.clear()
+        for text in channel.running_texts():
+            attachment.send(text)
         attachment.live = True
 
     def _ended(self, key: tuple[str, str], attachment: _Attachment) -> None:

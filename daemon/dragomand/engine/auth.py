@@ -1,7 +1,7 @@
 """Which credential there is, answered from memory (requirements 01.2 to 01.6, 01.11, 01.21, 01.32).
 
-First form: the daemon's own `ANTHROPIC_API_KEY`, then Claude Code's own login, whose presence alone is looked at
-and which is never read. No method returns a secret.
+First form: the daemon's own `ANTHROPIC_API_KEY`, then Claude Code's own login, whose presence alone is looked
+at and which is never read. No method returns a secret.
 """
 
 import os
@@ -15,13 +15,16 @@ LOGIN_FILE = ".credentials.json"
 """Claude Code's own file in its configuration folder; where it is, somebody has logged in."""
 
 
+_VARIABLES: dict[Provider, str] = {"bedrock": "CLAUDE_CODE_USE_BEDROCK", "vertex": "CLAUDE_CODE_USE_VERTEX"}
+
+
 class Auth:
     """Holds the credential for the daemon's life."""
 
     def __init__(
         self, *, api_key: str | None, environment: Mapping[str, str], claude_config_dir: str
     ) -> None:
-        """Use *api_key* if it is not empty; *environment* names the provider (`CLAUDE_CODE_USE_BEDROCK=1` …)."""
+        """Use *api_key* if it is not empty; *environment* may name a provider (`CLAUDE_CODE_USE_…`)."""
         self._api_key = api_key or None
         self._provider = _provider(environment)
         self._login_file = os.path.join(claude_config_dir, LOGIN_FILE)
@@ -66,7 +69,10 @@ class Auth:
 
     def _next_step(self) -> str:
         if self._provider != "anthropic":
-            return f"The provider {self._provider} is not supported yet: unset its variable and restart the daemon."
+            return (
+                f"The provider {self._provider} is not supported yet: "
+                f"unset {_VARIABLES[self._provider]} and restart the daemon."
+            )
         return (
             "Set ANTHROPIC_API_KEY where the daemon is started and run `dragoman daemon restart`, "
             "or log in once with `claude`."
@@ -74,8 +80,7 @@ class Auth:
 
 
 def _provider(environment: Mapping[str, str]) -> Provider:
-    if environment.get("CLAUDE_CODE_USE_BEDROCK") == "1":
-        return "bedrock"
-    if environment.get("CLAUDE_CODE_USE_VERTEX") == "1":
-        return "vertex"
+    for provider, variable in _VARIABLES.items():
+        if environment.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            return provider
     return "anthropic"

@@ -1,8 +1,8 @@
 """The ordered events of one session: numbered, committed, then published.
 
 A durable event is published only after its row is committed, so whatever a client has seen with a `seq` is in
-the store, and a number is never used twice, a crash included. What comes after it waits behind it, at most one
-group commit. Ephemeral events with nothing in front of them go out at once.
+the store, and a number is never used twice, a crash included. What comes after it waits behind it, at most
+one group commit. Ephemeral events with nothing in front of them go out at once.
 
 Publishing never waits for a subscriber: a subscriber is a plain function that must return at once.
 """
@@ -27,9 +27,12 @@ from dragomand.store.rows import ItemRow
 from .records import is_durable, to_row
 
 MAX_PENDING = 4096
-"""Ephemeral events that may wait behind a commit; further ones are left out (their final item follows)."""
+"""Events that may wait behind a commit. Beyond it deltas are joined to the one before, other ephemeral events
+are left out, and a durable one ends the turn: the database does not keep up."""
 
 _encode = msgspec.json.Encoder().encode
+
+Delta = TextDelta | ThinkingDelta
 
 
 class Published:
@@ -56,7 +59,7 @@ class Published:
 
 
 Subscriber = Callable[[Published], None]
-"""Takes each published event, in order, and returns at once."""
+"""Takes each published event, in order, and returns at once; it must not raise."""
 
 Write = Callable[[list[ItemRow]], Awaitable[None]]
 """Stores numbered rows; returns after the commit."""
@@ -70,8 +73,8 @@ def cursor_of(epoch: str, seq: int) -> str:
 def read_cursor(cursor: str) -> tuple[str, int]:
     """Take a cursor apart: epoch and seq. Raises `ValueError` for what is not a cursor."""
     epoch, colon, seq = cursor.rpartition(":")
-    if not colon or not seq.isascii() or not seq.isdigit():
-        raise ValueError(f"{cursor!r} is not a cursor; pass one exactly as it was received")
+    if not colon or not seq.isascii() or not seq.isdigit() or len(seq) > 15:
+        raise ValueError(f"{cursor[:100]!r} is not a cursor; pass one exactly as it was received")
     return epoch, int(seq)
 
 
@@ -88,18 +91,23 @@ class Channel:
         """The newest number that is committed and published."""
         self.turn_id = ""
         """The running turn; empty between turns."""
-        self.failure: StorageError | None = None
+        self.failure: Exception | None = None
         """Why events can no longer be stored, once that happened in this turn."""
+        self.watched_at = 0.0
+        """When (the event loop's clock) the last one stopped watching."""
+        self.on_unwatched: Callable[[], None] | None = None
+        """Called then, and must return at once."""
+        self.left_out = 0
+        """How many ephemeral events were left out for want of room."""
         self._append = append
         self._clock = clock
         self._subscribers: dict[int, Subscriber] = {}
         self._next_subscriber = 0
         self._pending: deque[Event] = deque()
-        self._left_out = 0
         self._wake = anyio.Event()
         self._committing = False
         self._finishing = False
-        self._texts: dict[str, tuple[type[TextDelta] | type[ThinkingDelta], list[str]]] = {}
+        self._texts: dict[str, _RunningText] = {}
 
     @property
     def cursor(self) -> str:
@@ -117,18 +125,22 @@ class Channel:
         """Hand every event from now on to *subscriber*; returns its removal."""
         key = self._next_subscriber = self._next_subscriber + 1
         self._subscribers[key] = subscriber
-        return lambda: self._subscribers.pop(key, None) and None
+
+        def unsubscribe() -> None:
+            if self._subscribers.pop(key, None) is not None and not self._subscribers:
+                self.watched_at = anyio.current_time()
+                if self.on_unwatched is not None:
+                    self.on_unwatched()
+
+        return unsubscribe
 
     def running_texts(self) -> list[Published]:
-        """Return what the items that are being written say so far, each as one delta from offset 0."""
-        return [
-            Published(
-                StreamEventParams(
-                    session_id=self.session_id, event=kind(item_id=item_id, offset=0, text="".join(parts))
-                )
-            )
-            for item_id, (kind, parts) in self._texts.items()
-        ]
+        """Return the published text of each item that is being written, as one delta from offset 0.
+
+        An item of which something was left out is not among them: its whole text comes when it is complete.
+        """
+        deltas = [text.delta(item_id) for item_id, text in self._texts.items() if not text.torn]
+        return [Published(StreamEventParams(session_id=self.session_id, event=delta)) for delta in deltas]
 
     # -- a turn
 
@@ -137,6 +149,7 @@ class Channel:
         self.turn_id = turn_id
         self.failure = None
         self._finishing = False
+        self._pending.clear()
         self._wake = anyio.Event()
 
     def finish(self) -> None:
@@ -147,26 +160,30 @@ class Channel:
     def end(self) -> None:
         """The turn is over."""
         self.turn_id = ""
+        self._pending.clear()
         self._texts.clear()
 
     def publish(self, event: Event) -> None:
-        """Take the next event; returns at once. Upstream's sink."""
-        self._note_text(event)
+        """Take the next event; returns at once. Durable events only within a turn."""
         if is_durable(event):
-            self._pending.append(event)
-            self._wake.set()
+            self._line_up(event)
         elif not self._pending and not self._committing:
             self._deliver([(event, None)])
         elif len(self._pending) < MAX_PENDING:
             self._pending.append(event)
-        else:
-            self._left_out += 1
+            self._wake.set()
+        elif not self._join(event):
+            self.left_out += 1
+
+    def announce(self, event: Event) -> None:
+        """Deliver a durable event without storing it, so without number: the store has failed."""
+        self._deliver([(event, None)])
 
     async def pump(self) -> None:
         """Commit and deliver what waits, until `finish`. Runs in a task for the length of a turn.
 
-        A failing store does not raise here: `failure` says so, later durable events are dropped with it (they
-        would leave a gap), and whoever runs the turn ends it.
+        A failure does not raise here: `failure` says so, later durable events are dropped with it (they would
+        leave a gap), and whoever runs the turn ends it.
         """
         while True:
             await self._wake.wait()
@@ -176,13 +193,9 @@ class Channel:
                 self._pending.clear()
                 try:
                     await self.commit(events, self._append)
-                except StorageError as error:
-                    self.failure = error
-                    self._pending.clear()
-            if self._finishing:
-                return
-            if self.failure is not None:
-                self._finishing = True
+                except Exception as error:  # noqa: BLE001  # told by whoever runs the turn
+                    self._fail(error)
+            if self._finishing or self.failure is not None:
                 return
 
     async def commit(self, events: Sequence[Event], write: Write) -> None:
@@ -194,18 +207,18 @@ class Channel:
         numbered: list[tuple[Event, int | None]] = []
         now = self._clock()
         for event in events:
+            seq = None
             if is_durable(event):
                 seq = self.last_seq + len(rows) + 1
                 rows.append(
                     to_row(event, session_id=self.session_id, turn_id=self.turn_id, seq=seq, created_at=now)
                 )
-                numbered.append((event, seq))
-            else:
-                numbered.append((event, None))
+            numbered.append((event, seq))
         self._committing = True
         try:
-            with anyio.CancelScope(shield=True):
-                await write(rows)
+            if rows:
+                with anyio.CancelScope(shield=True):
+                    await write(rows)
         finally:
             self._committing = False
         self.last_seq += len(rows)
@@ -213,24 +226,70 @@ class Channel:
 
     # -- inside
 
+    def _line_up(self, event: Event) -> None:
+        if self.failure is not None:
+            return
+        if len(self._pending) >= MAX_PENDING:
+            self._fail(StorageError("session database", f"{MAX_PENDING} events wait to be written"))
+            return
+        self._pending.append(event)
+        self._wake.set()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._pending.clear()
+        self._wake.set()
+
+    def _join(self, event: Event) -> bool:
+        last = self._pending[-1]
+        if not isinstance(event, Delta) or not isinstance(last, Delta):
+            return False
+        if type(event) is not type(last) or event.item_id != last.item_id:
+            return False
+        if event.offset != last.offset + len(last.text):
+            return False
+        self._pending[-1] = type(last)(item_id=last.item_id, offset=last.offset, text=last.text + event.text)
+        return True
+
     def _deliver(self, events: Sequence[tuple[Event, int | None]]) -> None:
         subscribers = list(self._subscribers.values())
-        if not subscribers:
-            return
         for event, seq in events:
+            self._note_text(event)
+            if not subscribers:
+                continue
             cursor = None if seq is None else cursor_of(self.epoch, seq)
-            published = Published(
-                StreamEventParams(session_id=self.session_id, event=event, seq=seq, cursor=cursor)
-            )
+            params = StreamEventParams(session_id=self.session_id, event=event, seq=seq, cursor=cursor)
+            published = Published(params)
             for subscriber in subscribers:
                 subscriber(published)
 
     def _note_text(self, event: Event) -> None:
-        if isinstance(event, TextDelta | ThinkingDelta):
-            known = self._texts.get(event.item_id)
-            if known is None:
-                self._texts[event.item_id] = (type(event), [event.text])
-            else:
-                known[1].append(event.text)
+        if isinstance(event, Delta):
+            text = self._texts.get(event.item_id)
+            if text is None:
+                text = self._texts[event.item_id] = _RunningText(type(event))
+            text.add(event)
         elif isinstance(event, AssistantText | Thinking):
             self._texts.pop(event.item_id, None)
+
+
+class _RunningText:
+    """What an unfinished item says so far."""
+
+    __slots__ = ("_kind", "_length", "_parts", "torn")
+
+    def __init__(self, kind: type[Delta]) -> None:
+        self._kind = kind
+        self._parts: list[str] = []
+        self._length = 0
+        self.torn = False
+        """Something is missing."""
+
+    def add(self, delta: Delta) -> None:
+        if delta.offset != self._length:
+            self.torn = True
+        self._parts.append(delta.text)
+        self._length += len(delta.text)
+
+    def delta(self, item_id: str) -> Delta:
+        return self._kind(item_id=item_id, offset=0, text="".join(self._parts))

@@ -20,9 +20,24 @@ class EngineError(Exception):
         self.data = data
 
     def facts(self) -> dict[str, Any]:
-        """Return what is stored and published of this error: kind, message and the facts that are known."""
+        """Return what is stored of this error: kind, message and the facts that are known."""
         known = {name: value for name, value in self.data.items() if value is not None}
         return {"kind": self.kind, "message": self.message or self.kind, **known}
+
+    def told(self) -> dict[str, Any]:
+        """Return the facts as a value that travels names them: in camelCase."""
+        return {to_camel(name): value for name, value in self.facts().items()}
+
+
+def to_camel(name: str) -> str:
+    """Return a stored fact's name as it travels: `retry_after_ms` → `retryAfterMs`."""
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+def to_snake(name: str) -> str:
+    """Undo `to_camel`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 _KINDS = {
@@ -55,4 +70,4 @@ def from_storage(error: StorageError, **data: Any) -> EngineError:
     """Turn the store's error into the engine's."""
     if isinstance(error, StorageFullError):
         return EngineError("storage_full", **data)
-    return EngineError("storage_failed", str(error), **data)
+    return EngineError("storage_failed", str(error), path=error.path, reason=error.reason, **data)

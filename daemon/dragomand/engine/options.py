@@ -1,7 +1,7 @@
 """What a turn may choose, checked against what its client may do, and handed to the upstream."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,28 +18,31 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 def check(options: TurnOptions, caller: Caller, allowed_env: Collection[str]) -> None:
     """Raise `scope_required` or `invalid_params` for what this client may not choose."""
-    if options.permission_mode == "bypassPermissions" and "admin" not in caller.scopes:
-        raise EngineError(
-            "scope_required",
-            "permissionMode `bypassPermissions` needs the scope `admin`; ask for it in `initialize`.",
-            needed="admin",
-            granted=sorted(caller.scopes),
-        )
-    for name in options.env or ():
+    if options.permission_mode == "bypassPermissions":
+        _need(caller, "admin", "permissionMode `bypassPermissions`")
+    if options.tools or options.allowed_tools:
+        _need(caller, "tools", "running tools")
+    for name, value in (options.env or {}).items():
         if name not in allowed_env:
-            raise EngineError(
-                "invalid_params",
-                f"env.{name} is not allowed; the setting claude.allowedEnv lists what is: {', '.join(allowed_env)}.",
-                path=f"$.env.{name}",
-                reason="not allowed",
-            )
+            listed = ", ".join(allowed_env)
+            text = f"env.{name} is not allowed; the setting claude.allowedEnv lists what is: {listed}."
+            raise EngineError("invalid_params", text, path=f"$.env.{name}", reason="not allowed")
+        _no_nul(f"env.{name}", value)
+    for path, value in _arguments(options):
+        _no_nul(path, value)
+        if value.startswith("-") and not path.lower().endswith("systemprompt"):
+            text = f"{path} must not begin with `-`; got {value[:100]!r}."
+            raise EngineError("invalid_params", text, path=f"$.{path}", reason="begins with -")
     if options.max_turns is not None and options.max_turns < 1:
-        raise EngineError(
-            "invalid_params",
-            f"maxTurns must be 1 or more; got {options.max_turns}.",
-            path="$.maxTurns",
-            reason="out of range",
-        )
+        raise _out_of_range("maxTurns", 1, options.max_turns)
+
+
+def check_times(params: QueryRunParams) -> None:
+    """Raise `invalid_params` for spans that are none: `timeoutMs` from 1, `queueTimeoutMs` from 0."""
+    if params.timeout_ms is not None and params.timeout_ms < 1:
+        raise _out_of_range("timeoutMs", 1, params.timeout_ms)
+    if params.queue_timeout_ms is not None and params.queue_timeout_ms < 0:
+        raise _out_of_range("queueTimeoutMs", 0, params.queue_timeout_ms)
 
 
 def check_upstream(upstream: Upstream) -> None:
@@ -47,13 +50,16 @@ def check_upstream(upstream: Upstream) -> None:
     if upstream == "messagesApi":
         raise EngineError(
             "upstream_unavailable",
-            "The upstream `messagesApi` is not available in this version; leave `upstream` out or say `claudeCode`.",
+            "The upstream `messagesApi` is not available in this version; "
+            "leave `upstream` out or say `claudeCode`.",
             next_step="Leave `upstream` out.",
         )
 
 
-def to_spec(options: TurnOptions, *, session_id: str, cwd: Path, resume: str | None) -> RunSpec:
-    """Say how the upstream is to be started for these options."""
+def to_spec(
+    options: TurnOptions, caller: Caller, *, session_id: str, cwd: Path, resume: str | None
+) -> RunSpec:
+    """Say how the upstream is to be started for these options. Without the scope `tools` there are none."""
     return RunSpec(
         session_id=session_id,
         cwd=cwd,
@@ -64,7 +70,7 @@ def to_spec(options: TurnOptions, *, session_id: str, cwd: Path, resume: str | N
         append_system_prompt=options.append_system_prompt,
         allowed_tools=_tuple(options.allowed_tools),
         disallowed_tools=_tuple(options.disallowed_tools),
-        tools=_tuple(options.tools),
+        tools=_tuple(options.tools) if "tools" in caller.scopes else (),
         permission_mode=options.permission_mode,
         max_turns=options.max_turns,
         env=dict(options.env or {}),
@@ -74,10 +80,51 @@ def to_spec(options: TurnOptions, *, session_id: str, cwd: Path, resume: str | N
 def digest(params: QueryRunParams) -> str:
     """Return what tells two submissions with one `messageId` apart: a hash of everything that is asked.
 
-    How long to wait and where to report to are not part of it.
+    How long to wait and where to report to are not part of it. Nor is what was not chosen, so that an option
+    of a newer version changes no digest of an older one.
     """
-    asked = {name: getattr(params, name) for name in params.__struct_fields__ if name not in _NOT_PART}
+    fields = {name: getattr(params, name) for name in params.__struct_fields__ if name not in _NOT_PART}
+    asked = {name: value for name, value in fields.items() if value is not None}
     return hashlib.sha256(_encode(asked)).hexdigest()
+
+
+def _arguments(options: TurnOptions) -> Iterator[tuple[str, str]]:
+    """Each text that becomes an argument of a command line, with its path."""
+    single = {
+        "model": options.model,
+        "fallbackModel": options.fallback_model,
+        "systemPrompt": options.system_prompt,
+        "appendSystemPrompt": options.append_system_prompt,
+    }
+    yield from ((path, value) for path, value in single.items() if value is not None)
+    several = {
+        "tools": options.tools,
+        "allowedTools": options.allowed_tools,
+        "disallowedTools": options.disallowed_tools,
+    }
+    for path, values in several.items():
+        yield from ((f"{path}[{at}]", value) for at, value in enumerate(values or ()))
+
+
+def _need(caller: Caller, scope: str, what: str) -> None:
+    if scope not in caller.scopes:
+        raise EngineError(
+            "scope_required",
+            f"Using {what} needs the scope `{scope}`; ask for it in `initialize`.",
+            needed=scope,
+            granted=sorted(caller.scopes),
+        )
+
+
+def _no_nul(path: str, value: str) -> None:
+    if "\0" in value:
+        text = f"{path} must not contain a NUL character."
+        raise EngineError("invalid_params", text, path=f"$.{path}", reason="contains NUL")
+
+
+def _out_of_range(name: str, least: int, value: int) -> EngineError:
+    text = f"{name} must be {least} or more; got {value}."
+    return EngineError("invalid_params", text, path=f"$.{name}", reason="out of range")
 
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:

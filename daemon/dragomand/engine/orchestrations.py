@@ -1,4 +1,8 @@
-"""Several queries as one plan. First form: side by side, every outcome kept, in the order of the items (00.17, 03.2)."""
+"""Several queries as one plan (00.17, 03.2).
+
+First form: side by side, every outcome kept, in the order of the items. A plan keeps its own backlog: it
+holds at most `maxConcurrent` places at the door, and where the door is full it waits instead of failing.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +13,7 @@ from dragoman_protocol.orchestrate import (
     OrchestrateParallelParams,
     OrchestrateParallelResult,
 )
-from dragoman_protocol.query import QueryRunParams, TurnOptions
+from dragoman_protocol.query import QueryRunParams, QueryRunResult, TurnOptions
 
 from .caller import Caller
 from .errors import EngineError
@@ -25,7 +29,7 @@ OutcomeSink = Callable[[OrchestrateOutcome], None]
 
 
 class Orchestrations:
-    """Runs plans on the same door as everything else; holds at most `maxConcurrent` of its places."""
+    """Runs plans on the same door as everything else."""
 
     def __init__(self, queries: Queries) -> None:
         """Run the items of plans as *queries*."""
@@ -45,15 +49,16 @@ class Orchestrations:
         """
         _in_range("items", len(params.items), MAX_ITEMS)
         _in_range("maxConcurrent", params.max_concurrent, MAX_CONCURRENT)
+        self._queries.check_plan(params.cwd)
         outcomes: list[OrchestrateOutcome | None] = [None] * len(params.items)
         places = anyio.Semaphore(params.max_concurrent)
 
         async def run(index: int, item: OrchestrateItem) -> None:
             async with places:
                 try:
-                    result = await self._queries.run(_query(item, params), caller, started=started)
+                    result = await self._run(_query(item, params), caller, started)
                 except EngineError as error:
-                    done = OrchestrateOutcome(index=index, error=error.facts())
+                    done = OrchestrateOutcome(index=index, error=error.told())
                 else:
                     done = OrchestrateOutcome(index=index, result=result)
             outcomes[index] = done
@@ -66,6 +71,22 @@ class Orchestrations:
         succeeded = sum(done.result is not None for done in data)
         return OrchestrateParallelResult(data=data, succeeded=succeeded, failed=len(data) - succeeded)
 
+    async def _run(
+        self, query: QueryRunParams, caller: Caller, started: Callable[[str], None]
+    ) -> QueryRunResult:
+        """Run one item; when the door is full, wait for room, as long as the item may take."""
+        until = anyio.current_time() + (query.timeout_ms or ITEM_TIMEOUT_MS) / 1000
+        while True:
+            with anyio.CancelScope(deadline=until) as patience:
+                await self._queries.admission.room(caller.id)
+            if patience.cancelled_caught:
+                raise EngineError("queue_timeout", "The item found no room at the door before its deadline.")
+            try:
+                return await self._queries.run(query, caller, started=started)
+            except EngineError as error:
+                if error.kind != "queue_full":
+                    raise
+
 
 def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunParams:
     chosen = {name: getattr(item, name) for name in TurnOptions.__struct_fields__}
@@ -73,7 +94,7 @@ def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunPa
         prompt=item.prompt,
         cwd=plan.cwd,
         priority=plan.priority,
-        timeout_ms=item.timeout_ms or ITEM_TIMEOUT_MS,
+        timeout_ms=ITEM_TIMEOUT_MS if item.timeout_ms is None else item.timeout_ms,
         **chosen,
     )
 

@@ -1,8 +1,8 @@
 """May this tool run? Asked of the client that started the turn; anything but a timely yes is a no.
 
-The deadline is armed before the question is published; the id is 128 random bits, single use, and bound to the
-exact input that was shown. The first answer wins, whether it comes as the response to `permission/request` or
-as `permission/respond` from another connection that may approve.
+The deadline is armed before the question is published; the id is 128 random bits, single use, and bound to
+the exact input that was shown. The first answer wins, whether it comes as the response to
+`permission/request` or as `permission/respond` from another connection that may approve.
 """
 
 import logging
@@ -27,7 +27,7 @@ _WORDS: dict[By, str] = {
     "timeout": "Nobody answered in time, so this was denied.",
     "disconnect": "The client that could approve this is gone, so this was denied.",
     "shutdown": "The daemon is stopping, so this was denied.",
-    "noClient": "No client can approve this, so it was denied. Allow the tool beforehand if it should run unattended.",
+    "noClient": "No client can approve this, so it was denied. To run unattended, allow the tool beforehand.",
     "withdrawn": "The question was withdrawn.",
 }
 
@@ -42,6 +42,11 @@ class _Pending:
         self.decided = anyio.Event()
         self.decision: PermissionDecision | None = None
         self.by: By = "timeout"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether somebody said yes."""
+        return self.decision is not None and self.decision.decision == "allow"
 
     def decide(self, decision: PermissionDecision | None, by: By) -> bool:
         """Take the first answer; tells whether this was it. None denies."""
@@ -63,7 +68,7 @@ class Permissions:
         new_id: Callable[[], str],
         logger: logging.Logger,
     ) -> None:
-        """Wait at most *timeout_s* seconds for a word; *clock* gives Unix seconds, *new_id* 128 random bits."""
+        """Wait at most *timeout_s* seconds for a word; *clock*: Unix seconds, *new_id*: 128 random bits."""
         self._timeout_s = timeout_s
         self._clock = clock
         self._new_id = new_id
@@ -85,12 +90,9 @@ class Permissions:
         turn_id: str,
         publish: Callable[[Event], None],
     ) -> PermissionAnswer:
-        """Ask *caller*'s person and return the answer; both are published. Never raises but for cancellation."""
-        permission_id = self._new_id()
-        pending = self._pending[permission_id] = _Pending()
-        publish(PermissionAsked(permission_id=permission_id, tool_name=ask.tool_name, input=ask.input))
+        """Ask *caller*'s person and return the answer; both are published. Raises only when cancelled."""
         question = PermissionRequestParams(
-            permission_id=permission_id,
+            permission_id=self._new_id(),
             session_id=session_id,
             turn_id=turn_id,
             tool_name=ask.tool_name,
@@ -99,20 +101,15 @@ class Permissions:
             reason=ask.reason,
             expires_at=self._clock() + self._timeout_s,
         )
+        pending = self._pending[question.permission_id] = _Pending()
         try:
-            await self._wait(pending, question, caller)
+            await self._wait(pending, question, caller, publish)
         except BaseException:
             pending.decide(None, "withdrawn")
             raise
         finally:
-            del self._pending[permission_id]
-            self._remember(permission_id, pending.by)
-            allowed = pending.decision is not None and pending.decision.decision == "allow"
-            word: Literal["allow", "deny"] = "allow" if allowed else "deny"
-            self._logger.info("permission", extra={"permission": permission_id, "turn": turn_id, "caller": caller.id,
-                                                   "tool": ask.tool_name, "decision": word, "by": pending.by})  # fmt: skip
-            publish(PermissionResolved(permission_id=permission_id, decision=word, by=pending.by))
-        return _answer(pending, allowed)
+            self._settle(pending, question, caller, publish)
+        return _answer(pending)
 
     def respond(self, permission_id: str, decision: PermissionDecision) -> None:
         """Decide from elsewhere. Raises `permission_not_found`, or `already_resolved` with who did."""
@@ -128,17 +125,53 @@ class Permissions:
         for pending in list(self._pending.values()):
             pending.decide(None, "shutdown")
 
-    async def _wait(self, pending: _Pending, question: PermissionRequestParams, caller: Caller) -> None:
-        if caller.approver is None or "approve" not in caller.scopes:
-            # Another connection may still answer with `permission/respond`, but nobody was told to: fail closed.
-            pending.decide(None, "noClient")
-            return
+    async def _wait(
+        self,
+        pending: _Pending,
+        question: PermissionRequestParams,
+        caller: Caller,
+        publish: Callable[[Event], None],
+    ) -> None:
+        able = caller.approver is not None and "approve" in caller.scopes
         with anyio.move_on_after(self._timeout_s):
+            publish(
+                PermissionAsked(
+                    permission_id=question.permission_id, tool_name=question.tool_name, input=question.input
+                )
+            )
+            if not able:
+                # Another connection might use `permission/respond`, but nobody was told to: fail closed.
+                pending.decide(None, "noClient")
+                return
             async with anyio.create_task_group() as asking:
                 asking.start_soon(self._ask_client, pending, question, caller)
                 await pending.decided.wait()
                 asking.cancel_scope.cancel()
         pending.decide(None, "timeout")
+
+    def _settle(
+        self,
+        pending: _Pending,
+        question: PermissionRequestParams,
+        caller: Caller,
+        publish: Callable[[Event], None],
+    ) -> None:
+        permission_id = question.permission_id
+        del self._pending[permission_id]
+        self._decided[permission_id] = pending.by
+        if len(self._decided) > REMEMBERED:
+            self._decided.popitem(last=False)
+        word: Literal["allow", "deny"] = "allow" if pending.allowed else "deny"
+        facts = {
+            "permission": permission_id,
+            "turn": question.turn_id,
+            "caller": caller.id,
+            "tool": question.tool_name,
+            "decision": word,
+            "by": pending.by,
+        }
+        self._logger.info("permission", extra=facts)
+        publish(PermissionResolved(permission_id=permission_id, decision=word, by=pending.by))
 
     async def _ask_client(self, pending: _Pending, question: PermissionRequestParams, caller: Caller) -> None:
         assert caller.approver is not None
@@ -148,15 +181,10 @@ class Permissions:
             self._logger.info("permission/request failed", extra={"caller": caller.id, "error": str(error)})
             pending.decide(None, "disconnect")
 
-    def _remember(self, permission_id: str, by: By) -> None:
-        self._decided[permission_id] = by
-        if len(self._decided) > REMEMBERED:
-            self._decided.popitem(last=False)
 
-
-def _answer(pending: _Pending, allowed: bool) -> PermissionAnswer:
+def _answer(pending: _Pending) -> PermissionAnswer:
     decision = pending.decision
-    if allowed and decision is not None:
+    if decision is not None and pending.allowed:
         return PermissionAnswer(allow=True, updated_input=decision.updated_input)
     said = decision.message if decision is not None else None
     return PermissionAnswer(allow=False, message=said or _WORDS[pending.by])

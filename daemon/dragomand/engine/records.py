@@ -14,6 +14,8 @@ from dragoman_protocol.stream import Event
 
 from dragomand.store.rows import ItemRow
 
+from .errors import to_camel, to_snake
+
 
 def _same(value: Any) -> Any:
     return value
@@ -49,6 +51,14 @@ class _Shape(NamedTuple):
     fields: tuple[_Field, ...]
 
 
+def _error_out(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if told is None else {to_snake(name): value for name, value in told.items()}
+
+
+def _error_in(facts: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if facts is None else {to_camel(name): value for name, value in facts.items()}
+
+
 _TURN_ID = _Field("turn_id", "turn_id")
 _ITEM_ID = _Field("item_id", "item_id")
 _TEXT = _Field("text", "text")
@@ -62,7 +72,8 @@ _SHAPES = (
     _Shape(stream.Thinking, "thinking", (_ITEM_ID, _TEXT)),
     _Shape(stream.ToolUse, "tool_use", (_ITEM_ID, _Field("name", "name"), _Field("input", "input"))),
     _Shape(stream.ToolResult, "tool_result",
-           (_ITEM_ID, _Field("tool_use_id", "tool_use_id"), _Field("content", "content"), _Field("is_error", "is_error"))),
+           (_ITEM_ID, _Field("tool_use_id", "tool_use_id"), _Field("content", "content"),
+            _Field("is_error", "is_error"))),
     _Shape(stream.PermissionAsked, "permission_asked",
            (_PERMISSION_ID, _Field("tool_name", "tool_name"), _Field("input", "input"))),
     _Shape(stream.PermissionResolved, "permission_resolved",
@@ -70,7 +81,8 @@ _SHAPES = (
     _Shape(stream.UsageReported, "usage",
            (_Field("usage", "usage", _usage_out, _usage_in), _Field("cost_usd", "cost_usd"))),
     _Shape(stream.TurnCompleted, "turn_completed",
-           (_TURN_ID, _Field("status", "status"), _Field("stop_reason", "stop_reason"), _Field("error", "error"))),
+           (_TURN_ID, _Field("status", "status"), _Field("stop_reason", "stop_reason"),
+            _Field("error", "error", _error_out, _error_in))),
 )  # fmt: skip
 
 _BY_TYPE = {shape.type: shape for shape in _SHAPES}
@@ -99,8 +111,13 @@ def to_row(event: Event, *, session_id: str, turn_id: str, seq: int, created_at:
 
 
 def to_event(row: ItemRow) -> Event:
-    """Make the event of a row again; what an older version had not stored takes its default."""
-    shape = _BY_KIND[row.kind]
+    """Make the event of a row again; what an older version had not stored takes its default.
+
+    A kind that only a newer version knows comes back as `Raw`, so that its session stays readable.
+    """
+    shape = _BY_KIND.get(row.kind)
+    if shape is None:
+        return stream.Raw(frame=msgspec.Raw(row.body))
     body = msgspec.json.decode(row.body)
     known = {
         field.attribute: field.back(body[field.stored]) for field in shape.fields if field.stored in body

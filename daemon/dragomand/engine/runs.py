@@ -1,20 +1,28 @@
 """Starts upstream runs for turns, and records what each run was (`processRun`)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from dragoman_protocol.query import TurnOptions
 
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
 from dragomand.store.store import Store
-from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, Upstream, UpstreamError, UpstreamRun
+from dragomand.upstream.interface import (
+    PermissionAnswer,
+    PermissionAsk,
+    Upstream,
+    UpstreamError,
+    UpstreamRun,
+)
 
-from .errors import from_failure
+from .caller import Caller
+from .errors import EngineError, from_failure, from_storage
 from .options import to_spec
 from .permissions import Permissions
-from .sessions import storage_errors
 from .turn import Turn
 
 
@@ -24,8 +32,11 @@ class OpenRun:
 
     run: UpstreamRun
     record: ProcessRunRow
+    session: SessionRow
     turn: Turn | None = None
     """The turn that runs on it now; whom its questions belong to."""
+    recorded: bool = False
+    """Whether `record` is in the store."""
 
 
 class Runs:
@@ -49,10 +60,11 @@ class Runs:
         self.version: str | None = None
         """Claude Code's version, once known."""
 
-    async def open(self, session: SessionRow, options: TurnOptions) -> OpenRun:
-        """Start a run for *session*; raises `EngineError`."""
+    async def open(self, session: SessionRow, options: TurnOptions, caller: Caller) -> OpenRun:
+        """Start a run for *session* with what *caller* chose and may have; raises `EngineError`."""
         cwd = Path(session.cwd or "/")
-        spec = to_spec(options, session_id=session.session_id, cwd=cwd, resume=session.claude_session_id)
+        resume = session.claude_session_id
+        spec = to_spec(options, caller, session_id=session.session_id, cwd=cwd, resume=resume)
         opened: list[OpenRun] = []
 
         async def ask(question: PermissionAsk) -> PermissionAnswer:
@@ -72,26 +84,46 @@ class Runs:
             claude_version=run.version,
             started_at=self._clock(),
         )
-        opened.append(OpenRun(run=run, record=record))
+        opened.append(OpenRun(run=run, record=record, session=session))
         self.version = run.version or self.version
         return opened[0]
 
-    async def record(self, opened: OpenRun, session: SessionRow) -> None:
-        """Write down which Claude Code session a run is, so that it can be resumed. The session's row must exist."""
-        opened.record.claude_session_id = opened.run.upstream_session_id or session.session_id
-        session.claude_session_id = opened.record.claude_session_id
-        with storage_errors():
-            await self._store.record_run(opened.record)
-            await self._store.update_session(session.session_id, claude_session_id=session.claude_session_id)
+    async def record(self, opened: OpenRun) -> None:
+        """Write down which Claude Code session a run is, so that it can be resumed; only what has changed.
+
+        The session's row must exist. Raises `EngineError`.
+        """
+        run, record, session = opened.run, opened.record, opened.session
+        known = run.upstream_session_id or session.claude_session_id or session.session_id
+        failures: list[StorageError] = []
+        # Both writes share one commit: somebody waits for the first word of the answer meanwhile.
+        async with anyio.create_task_group() as writes:
+            if known != session.claude_session_id:
+                change = self._store.update_session(session.session_id, claude_session_id=known)
+                writes.start_soon(_collect, change, failures)
+            if known != record.claude_session_id or not opened.recorded:
+                record.claude_session_id = known
+                writes.start_soon(_collect, self._store.record_run(record), failures)
+        if failures:
+            raise from_storage(failures[0], session_id=session.session_id)
+        session.claude_session_id = known
+        opened.recorded = True
 
     async def close(self, opened: OpenRun) -> None:
-        """End a run and note its end."""
+        """End a run and note its end, its cost, and the Claude Code session if it is another one now."""
         await opened.run.close()
         opened.record.ended_at = self._clock()
-        opened.record.claude_version = opened.run.version
-        self.version = opened.run.version or self.version
-        try:
-            await self._store.record_run(opened.record)
-        except StorageError:
-            # Only a note; the turn's own end has been told already, with the store's failure if it had one.
-            return
+        opened.record.claude_version = self.version = opened.run.version or self.version
+        if not opened.recorded:
+            return  # its session was never written: no turn began
+        opened.recorded = False
+        # Only a note; the turn's own end has been told already, with the store's failure if it had one.
+        with suppress(EngineError):
+            await self.record(opened)
+
+
+async def _collect(write: Awaitable[None], failures: list[StorageError]) -> None:
+    try:
+        await write
+    except StorageError as error:
+        failures.append(error)

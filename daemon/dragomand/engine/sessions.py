@@ -62,7 +62,7 @@ class Sessions:
     # -- whose sessions
 
     def note(self, caller_id: str, session_id: str) -> bool:
-        """Remember that this client knows this session; True the first time for this client (then arrange `forget`)."""
+        """Remember that this client knows this session; True the first time (then arrange `forget`)."""
         first = caller_id not in self._seen
         self._seen.setdefault(caller_id, set()).add(session_id)
         return first
@@ -148,7 +148,7 @@ class Sessions:
         _in_range("limit", limit, 1000)
         row = await self.load(session_id)
         with bad_cursor():
-            after = int(cursor) if cursor is not None else 0
+            after = 0 if cursor is None else _seq(cursor)
         with storage_errors():
             items = await self.store.items(session_id, after_seq=after, limit=limit)
         last = items[-1].seq if items else after
@@ -236,8 +236,14 @@ def _turn_info(row: TurnRow) -> TurnInfo:
     )
 
 
+def _seq(cursor: str) -> int:
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 15:
+        raise ValueError(f"{cursor[:100]!r} is not a cursor of this list")
+    return int(cursor)
+
+
 def _item(row: ItemRow) -> wire.Item:
-    body = msgspec.to_builtins(to_event(row))
+    body = msgspec.json.decode(msgspec.json.encode(to_event(row)))
     kind = body.pop("type")
     return wire.Item(
         item_id=row.item_id, turn_id=row.turn_id, seq=row.seq, kind=kind, created_at=row.created_at, body=body

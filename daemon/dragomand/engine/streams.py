@@ -7,47 +7,69 @@ the end of its process, and when for a while no turn ran and nobody watched.
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, Waiting
+from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, TurnCompleted, Waiting
 
 from dragomand.store.errors import DuplicateMessageError
-from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import UpstreamRun
 
-from . import options, working_directory
-from .admission import Admission
+from . import answers, options
+from .admission import Admission, Permit
 from .auth import Auth
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError
-from .queries import QueryLimits, new_session
+from .queries import QueryLimits
 from .runs import OpenRun, Runs
-from .sessions import Sessions, storage_errors
-from .turn import Turn
+from .session_choice import SessionChoice
+from .sessions import Sessions
+from .turn import Turn, TurnEnd
 
-_ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "auth_failed"})
+_ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "resume_mismatch", "auth_failed"})
 """Errors of a turn after which its process cannot be used further."""
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What there is once the process runs."""
+
+    run: OpenRun
+    channel: Channel
+    is_new: bool
+    """The session's row has not been written yet."""
+    used_at: float
+    """When (the event loop's clock) the last turn ended, or the process began."""
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One open session."""
+    """One open session, from the claim to the end of its process."""
 
-    session: SessionRow
+    session_id: str
     params: StreamOpenParams
-    channel: Channel
-    is_new: bool
+    caller: Caller
     ready: anyio.Event = field(default_factory=anyio.Event)
     closing: anyio.Event = field(default_factory=anyio.Event)
     closed: anyio.Event = field(default_factory=anyio.Event)
-    opened: OpenRun | None = None
+    starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    opened: _Opened | None = None
     error: EngineError | None = None
     turn: Turn | None = None
+    turn_over: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it may have become unused, or begins to close."""
+
+    def close(self) -> None:
+        """Begin to end it: no more turns, and no start that is not complete."""
+        self.closing.set()
+        self.changed.set()
+        self.starting.cancel()
 
 
 class Streams:
@@ -73,6 +95,7 @@ class Streams:
         self._auth = auth
         self._admission = admission
         self._sessions = sessions
+        self._choice = SessionChoice(sessions, roots=limits.roots, clock=clock, new_id=new_id)
         self._runs = runs
         self._limits = limits
         self._max_open = max_open
@@ -81,61 +104,79 @@ class Streams:
         self._new_id = new_id
         self._logger = logger
         self._open: dict[str, _Stream] = {}
+        self._stopping = False
 
     @property
     def busy(self) -> bool:
         """Whether a turn runs in any of them."""
         return any(stream.turn is not None for stream in self._open.values())
 
+    @property
+    def count(self) -> int:
+        """How many are open, those included that are being started or ended."""
+        return len(self._open)
+
     async def open(self, params: StreamOpenParams, caller: Caller) -> tuple[str, Channel]:
         """Start the session's process and return its id and channel. Raises `EngineError`."""
         self._auth.require()
         options.check(params, caller, self._limits.allowed_env)
+        if self._stopping:
+            raise EngineError("draining")
         if len(self._open) >= self._max_open:
             raise EngineError(
                 "queue_full",
-                f"{len(self._open)} streams are open, as many as may (session.maxOpen). Close one with stream/close.",
+                f"{len(self._open)} streams are open, as many as may (session.maxOpen). "
+                "Close one with stream/close.",
                 limit=self._max_open,
             )
-        session, is_new = await self._session(params)
-        if session.session_id in self._open:
-            raise EngineError(
-                "session_busy", "This session has an open stream already.", session_id=session.session_id
-            )
-        channel = self._sessions.channel_of(session)
-        stream = self._open[session.session_id] = _Stream(session, params, channel, is_new)
+        session_id = self._choice.id_for(params)
+        if session_id in self._open:
+            text = "This session has an open stream already."
+            raise EngineError("session_busy", text, session_id=session_id)
+        stream = self._open[session_id] = _Stream(session_id, params, caller)
         self._tasks.start_soon(self._keep, stream)
         try:
             await stream.ready.wait()
         except BaseException:
-            stream.closing.set()
+            stream.close()
             raise
-        if stream.error is not None:
-            raise stream.error
-        return session.session_id, channel
+        if stream.error is not None or stream.opened is None:
+            closed = EngineError("draining" if self._stopping else "stream_not_open", session_id=session_id)
+            raise stream.error or closed
+        return session_id, stream.opened.channel
 
     async def send(self, params: StreamSendParams, caller: Caller) -> str:
-        """Accept a message and return its turn's id. Raises `stream_not_open`, `session_busy`, `queue_full` …"""
+        """Accept a message and return its turn's id. Raises `stream_not_open`, `session_busy`, `queue_full` …
+
+        When the caller is cancelled before the message is accepted, the turn is stopped.
+        """
         self._auth.require()
         digest = hashlib.sha256(msgspec.json.encode([params.session_id, params.prompt])).hexdigest()
-        stream = self._open.get(params.session_id)
-        known = await self._known(params, digest, stream)
+        known = self._running_message(params, digest) or await self._stored_message(params, digest)
         if known is not None:
             return known
         stream = self._open.get(params.session_id)
         if stream is None or stream.opened is None or stream.closing.is_set():
             raise EngineError("stream_not_open", session_id=params.session_id)
+        # Whoever writes into a stream must be allowed what it was opened with.
+        options.check(stream.params, caller, self._limits.allowed_env)
         if stream.turn is not None:
             raise EngineError(
                 "session_busy",
-                "A turn of this session is running: wait for its turnCompleted, or stop it with stream/interrupt.",
+                "A turn of this session is running: wait for its turnCompleted, "
+                "or stop it with stream/interrupt.",
                 session_id=params.session_id,
                 turn_id=stream.turn.turn_id,
             )
-        turn = stream.turn = self._turn(stream, params, digest, caller)
+        turn = stream.turn = self._turn(stream.opened, params, digest, caller)
+        stream.turn_over = anyio.Event()
         accepted = _Accepted()
-        self._tasks.start_soon(self._run_turn, stream, turn, accepted)
-        await accepted.event.wait()
+        self._tasks.start_soon(self._run_turn, stream, stream.opened, turn, accepted)
+        try:
+            await accepted.event.wait()
+        except BaseException:
+            turn.stop("client")
+            raise
         if accepted.error is not None:
             raise accepted.error
         return turn.turn_id
@@ -152,140 +193,185 @@ class Streams:
             raise EngineError("stream_not_open", session_id=session_id)
         if stream.turn is not None:
             stream.turn.stop("client")
-        stream.closing.set()
+        stream.close()
         await stream.closed.wait()
 
     def stop_all(self) -> None:
-        """The daemon is stopping: end every turn and every process."""
+        """The daemon is stopping: end every turn and every process, and begin no other."""
+        self._stopping = True
         for stream in list(self._open.values()):
             if stream.turn is not None:
                 stream.turn.stop("shutdown")
-            stream.closing.set()
+            stream.close()
 
     # -- one stream
 
     async def _keep(self, stream: _Stream) -> None:
-        """Own one process from its start to its end."""
-        session_id = stream.session.session_id
+        """Own one session's claim and process from start to end."""
         try:
-            with self._sessions.claim(session_id, "stream"):
-                stream.opened = await self._runs.open(stream.session, stream.params)
-                stream.ready.set()
-                try:
-                    await self._until_unused(stream)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await self._runs.close(stream.opened)
+            with self._sessions.claim(stream.session_id, "stream"):
+                with stream.starting:
+                    await self._start(stream)
+                if stream.opened is not None:
+                    await self._until_unused(stream, stream.opened)
         except EngineError as error:
             stream.error = error
         except Exception as unexpected:
             self._logger.exception("stream failed")
             stream.error = EngineError("internal_error", detail=type(unexpected).__name__)
         finally:
-            del self._open[session_id]
-            self._sessions.tidy(session_id)
+            del self._open[stream.session_id]
+            self._sessions.tidy(stream.session_id)
             stream.ready.set()
             stream.closed.set()
 
-    async def _until_unused(self, stream: _Stream) -> None:
-        while not stream.closing.is_set():
-            with anyio.move_on_after(self._idle_s):
-                await stream.closing.wait()
-            if stream.turn is None and not stream.channel.watched:
-                return
+    async def _start(self, stream: _Stream) -> None:
+        session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
+        run = await self._runs.open(session, stream.params, stream.caller)
+        channel = self._sessions.channel_of(session)
+        is_new = stream.params.session_id is None
+        channel.on_unwatched = lambda: stream.changed.set()
+        stream.opened = _Opened(run, channel, is_new, anyio.current_time())
+        stream.ready.set()
 
-    async def _run_turn(self, stream: _Stream, turn: Turn, accepted: "_Accepted") -> None:
+    async def _until_unused(self, stream: _Stream, opened: _Opened) -> None:
+        """Wait until it is closed or idle; then end the turn, if one runs, and the process."""
+        try:
+            while not stream.closing.is_set():
+                if stream.turn is not None or opened.channel.watched:
+                    stream.changed = anyio.Event()
+                    await stream.changed.wait()
+                    continue
+                rest = max(opened.used_at, opened.channel.watched_at) + self._idle_s - anyio.current_time()
+                if rest <= 0:
+                    break
+                with anyio.move_on_after(rest):
+                    await stream.closing.wait()
+            stream.close()
+            if stream.turn is not None:
+                stream.turn.stop("client")
+                await stream.turn_over.wait()
+        finally:
+            opened.channel.on_unwatched = None
+            with anyio.CancelScope(shield=True):
+                await self._runs.close(opened.run)
+
+    # -- one turn
+
+    async def _run_turn(self, stream: _Stream, opened: _Opened, turn: Turn, accepted: "_Accepted") -> None:
+        try:
+            end = await self._admit_and_execute(stream, opened, turn, accepted)
+            opened.run.record.cost_total_usd = end.cost_total_usd
+            if end.cut_off or (end.error is not None and end.error.kind in _ENDS_STREAM):
+                stream.close()
+        except DuplicateMessageError as duplicate:
+            error = EngineError("message_conflict", str(duplicate), message_id=turn.given_message_id)
+            accepted.refuse(error, turn)
+        except EngineError as error:
+            accepted.refuse(error, turn)
+        except Exception as unexpected:
+            self._logger.exception("turn failed")
+            accepted.refuse(EngineError("internal_error", detail=type(unexpected).__name__), turn)
+        finally:
+            self._turn_over(stream, opened, turn)
+            accepted.event.set()
+
+    async def _admit_and_execute(
+        self, stream: _Stream, opened: _Opened, turn: Turn, accepted: "_Accepted"
+    ) -> TurnEnd:
         def waiting(reason: str, ahead: int) -> None:
             accepted.event.set()
-            stream.channel.publish(Waiting(reason=reason, position=ahead))
+            opened.channel.publish(Waiting(reason=reason, position=ahead))
+
+        async with AsyncExitStack() as door:
+            permit = await self._admit(door, turn, waiting)
+            if isinstance(permit, EngineError) and not accepted.event.is_set():
+                raise permit
+            end = await self._execute(opened, turn, permit, accepted)
+            self._turn_over(stream, opened, turn)
+            return end
+
+    async def _admit(
+        self, door: AsyncExitStack, turn: Turn, waiting: Callable[[str, int], None]
+    ) -> Permit | EngineError:
+        """Return the permit, which is held until *door* closes, or why there is none."""
+        turn.queueing = anyio.CancelScope()
+        with turn.queueing:
+            try:
+                return await door.enter_async_context(
+                    self._admission.admit(
+                        turn.caller.id,
+                        priority="interactive",
+                        timeout_s=self._limits.queue_timeout_ms / 1000,
+                        waiting=waiting,
+                    )
+                )
+            except EngineError as error:
+                return error
+            finally:
+                turn.queueing = None
+        return EngineError("request_cancelled")
+
+    async def _execute(
+        self, opened: _Opened, turn: Turn, permit: Permit | EngineError, accepted: "_Accepted"
+    ) -> TurnEnd:
+        """Run the turn. One that was not admitted after its id had been given out is written as failed."""
 
         async def run_of(_turn: Turn) -> UpstreamRun:
             # The first thing that happens after the turn's row is there.
             accepted.event.set()
-            assert stream.opened is not None
-            stream.opened.turn = turn
-            await self._runs.record(stream.opened, stream.session)
-            return stream.opened.run
+            if isinstance(permit, EngineError):
+                raise permit
+            opened.run.turn = turn
+            await self._runs.record(opened.run)
+            return opened.run.run
 
+        queued_ms = permit.data.get("waited_ms", 0) if isinstance(permit, EngineError) else permit.queued_ms
         try:
-            async with self._admission.admit(
-                turn.caller.id,
-                priority="interactive",
-                timeout_s=self._limits.queue_timeout_ms / 1000,
-                waiting=waiting,
-            ) as permit:
-                end = await turn.execute(
-                    self._sessions.store,
-                    run_of,
-                    queued_ms=permit.queued_ms,
-                    clock=self._clock,
-                    logger=self._logger,
-                )
-            stream.is_new = False
-            if end.error is not None and end.error.kind in _ENDS_STREAM:
-                stream.closing.set()
-        except DuplicateMessageError as duplicate:
-            accepted.error = EngineError("message_conflict", str(duplicate), message_id=turn.given_message_id)
-        except EngineError as error:
-            accepted.error = error
-        except Exception as unexpected:
-            self._logger.exception("turn failed")
-            accepted.error = EngineError("internal_error", detail=type(unexpected).__name__)
+            return await turn.execute(
+                self._sessions.store, run_of, queued_ms=queued_ms, clock=self._clock, logger=self._logger
+            )
         finally:
-            stream.turn = None
-            accepted.event.set()
+            opened.is_new = opened.is_new and not turn.begun
 
-    def _turn(self, stream: _Stream, params: StreamSendParams, digest: str, caller: Caller) -> Turn:
+    def _turn_over(self, stream: _Stream, opened: _Opened, turn: Turn) -> None:
+        if stream.turn is turn:
+            stream.turn = None
+            stream.turn_over.set()
+            stream.changed.set()
+            opened.used_at = anyio.current_time()
+
+    def _turn(self, opened: _Opened, params: StreamSendParams, digest: str, caller: Caller) -> Turn:
         return Turn(
             turn_id=self._new_id(),
-            session=stream.session,
-            new_session=stream.is_new,
+            session=opened.run.session,
+            new_session=opened.is_new,
             prompt=params.prompt,
             message_id=self._new_id(),
             given_message_id=params.message_id,
             request_digest=digest,
             caller=caller,
-            channel=stream.channel,
+            channel=opened.channel,
             deadline=Deadline(None),
         )
 
-    async def _session(self, params: StreamOpenParams) -> tuple[SessionRow, bool]:
-        if params.session_id is not None:
-            session = await self._sessions.load(params.session_id)
-            working_directory.check_same(params.cwd, session.cwd)
-            working_directory.check(session.cwd or "", self._limits.roots)
-            return session, False
-        if params.cwd is None:
-            raise EngineError(
-                "invalid_params",
-                "A new session needs `cwd`, an absolute path of a directory.",
-                path="$.cwd",
-                reason="missing",
-            )
-        cwd = working_directory.check(params.cwd, self._limits.roots)
-        title = params.title
-        return new_session(self._new_id, self._clock(), str(cwd), "", title, params.tags, params.model), True
+    # -- exactly once
 
-    async def _known(self, params: StreamSendParams, digest: str, stream: _Stream | None) -> str | None:
+    def _running_message(self, params: StreamSendParams, digest: str) -> str | None:
+        """Return the running turn's id if it is this message's."""
+        turn = self.turn_of(params.session_id)
+        if turn is None or params.message_id is None or turn.given_message_id != params.message_id:
+            return None
+        answers.check_same(params.message_id, turn.request_digest, digest)
+        return turn.turn_id
+
+    async def _stored_message(self, params: StreamSendParams, digest: str) -> str | None:
         """Return the turn's id if this message was sent before."""
         if params.message_id is None:
             return None
-        running = stream.turn if stream is not None else None
-        if running is not None and running.given_message_id == params.message_id:
-            first, turn_id = running.request_digest, running.turn_id
-        else:
-            with storage_errors():
-                row = await self._sessions.store.turn_by_message(params.message_id)
-            if row is None:
-                return None
-            first, turn_id = row.request_digest, row.turn_id
-        if first != digest:
-            raise EngineError(
-                "message_conflict",
-                f"The messageId {params.message_id!r} was used for another request; make a new one for each prompt.",
-                message_id=params.message_id,
-            )
-        return turn_id
+        row = await answers.stored_turn(self._sessions.store, params.message_id, digest)
+        # While the store was asked, the same message may have come in over another connection.
+        return self._running_message(params, digest) if row is None else row.turn_id
 
 
 class _Accepted:
@@ -294,3 +380,11 @@ class _Accepted:
     def __init__(self) -> None:
         self.event = anyio.Event()
         self.error: EngineError | None = None
+
+    def refuse(self, error: EngineError, turn: Turn) -> None:
+        """Tell whoever waits; after the turn's id was given out, tell whoever watches."""
+        if not self.event.is_set():
+            self.error = error
+        elif not turn.begun:
+            end = TurnCompleted(turn_id=turn.turn_id, status="failed", error=error.told())
+            turn.channel.announce(end)

@@ -37,7 +37,14 @@ from .permissions import Permissions
 StopReason = Literal["client", "shutdown"]
 """Who stopped a turn: somebody who may, or the end of the daemon."""
 
+INTERRUPT_PATIENCE_S = 6.0
+"""How long, in seconds, the upstream may take to end an interrupted turn before it is cut off."""
+
+OpenRunFor = Callable[["Turn"], Awaitable[UpstreamRun]]
+"""Gives the run that a turn is carried out on; raises `EngineError`."""
+
 _encode = msgspec.json.Encoder().encode
+_OVER = PermissionAnswer(allow=False, message="The turn is over.")
 
 
 @dataclass(slots=True)
@@ -47,6 +54,10 @@ class TurnEnd:
     row: TurnRow
     text: str
     error: EngineError | None
+    cost_total_usd: float | None = None
+    """Claude Code's cumulative estimate for this run; None when unknown."""
+    cut_off: bool = False
+    """The upstream was cancelled in the middle of the turn: its run must be closed."""
 
 
 class Turn:
@@ -66,7 +77,10 @@ class Turn:
         channel: Channel,
         deadline: Deadline,
     ) -> None:
-        """Describe the turn; nothing happens yet. *given_message_id* is the client's own, *message_id* never empty."""
+        """Describe the turn; nothing happens yet.
+
+        *given_message_id* is the client's own, *message_id* never empty.
+        """
         self.turn_id = turn_id
         self.session = session
         self.new_session = new_session
@@ -78,10 +92,19 @@ class Turn:
         self.channel = channel
         self.deadline = deadline
         self.run: UpstreamRun | None = None
+        self.queueing: anyio.CancelScope | None = None
+        """Where the turn waits to be admitted, if it does; `stop` ends it."""
         self.stopped: StopReason | None = None
+        self.begun = False
+        """Whether its row has been written."""
         self._text_item = ""
         self._text_parts: list[str] = []
         self._stop = anyio.Event()
+        self._answered = anyio.Event()
+        self._sending = False
+        self._asks: dict[anyio.CancelScope, anyio.Event] = {}
+        self._ending = False
+        self._over = False
 
     @property
     def text(self) -> str:
@@ -89,40 +112,46 @@ class Turn:
         return "".join(self._text_parts)
 
     def stop(self, why: StopReason) -> None:
-        """Ask the turn to end; it ends by itself soon after, with its terminal event. The first reason counts."""
+        """Ask the turn to end; soon after it does, with its terminal event. The first reason counts."""
         if self.stopped is None:
             self.stopped = why
             self._stop.set()
+            if self.queueing is not None:
+                self.queueing.cancel()
 
     async def execute(
         self,
         store: Store,
-        open_run: Callable[["Turn"], Awaitable[UpstreamRun]],
+        open_run: OpenRunFor,
         *,
         queued_ms: int,
         clock: Callable[[], float],
         logger: logging.Logger,
     ) -> TurnEnd:
-        """Run the whole turn. Raises `EngineError` only if it could not be opened (nothing was sent then)."""
+        """Run the whole turn. Raises only if it could not be opened: nothing was sent then."""
         row = await self._open(store, queued_ms, clock())
-        channel = self.channel
         outcome: TurnOutcome | EngineError = EngineError("internal_error")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(channel.pump)
-            tasks.start_soon(self._interrupt_when_stopped)
+            tasks.start_soon(self._pump, logger)
+            tasks.start_soon(self._interrupt_when_stopped, logger)
             try:
                 with self.deadline.scope:
                     outcome = await self._answer(open_run)
-            except Exception as unexpected:  # the turn must be closed whatever happened
+            except Exception as unexpected:
                 logger.exception("turn failed", extra={"turn": self.turn_id})
                 outcome = EngineError("internal_error", detail=type(unexpected).__name__)
             finally:
-                channel.finish()
+                self._answered.set()
                 self._stop.set()
-        return await self._close(store, row, outcome, clock())
+                await self._end_asks()
+                self._over = True
+                self.channel.finish()
+        return await self._close(store, row, outcome, clock(), logger)
 
     def sink(self, event: Event) -> None:
-        """Take an event of the upstream's."""
+        """Take an event of the upstream's. What comes after the turn's end is not part of it any more."""
+        if self._over:
+            return
         if isinstance(event, TextDelta):
             self._note(event.item_id, event.text, whole=False)
         elif isinstance(event, AssistantText):
@@ -132,15 +161,23 @@ class Turn:
             self._stop.set()
 
     async def ask(self, permissions: Permissions, ask: PermissionAsk) -> PermissionAnswer:
-        """Ask the caller's person; the turn's deadline stands still meanwhile."""
-        with self.deadline.paused():
-            return await permissions.ask(
-                ask,
-                caller=self.caller,
-                session_id=self.session.session_id,
-                turn_id=self.turn_id,
-                publish=self.sink,
-            )
+        """Ask the caller's person; the deadline stands still meanwhile. The turn's end withdraws it."""
+        if self._ending:
+            return _OVER
+        with self.deadline.paused(), anyio.CancelScope() as scope:
+            done = self._asks[scope] = anyio.Event()
+            try:
+                return await permissions.ask(
+                    ask,
+                    caller=self.caller,
+                    session_id=self.session.session_id,
+                    turn_id=self.turn_id,
+                    publish=self.sink,
+                )
+            finally:
+                del self._asks[scope]
+                done.set()
+        return _OVER
 
     # -- inside
 
@@ -159,94 +196,129 @@ class Turn:
             TurnStarted(turn_id=self.turn_id, message_id=self.given_message_id, queued_ms=queued_ms),
             UserMessage(item_id=self.message_id, content=self.prompt),
         ]
+        new_session = self.session if self.new_session else None
         self.channel.begin(self.turn_id)
         try:
-            await self.channel.commit(
-                started, lambda items: store.open_turn(row, items, self.session if self.new_session else None)
-            )
-        except StorageError as error:
+            await self.channel.commit(started, lambda items: store.open_turn(row, items, new_session))
+        except BaseException as error:
             self.channel.end()
-            raise from_storage(error, session_id=self.session.session_id) from error
+            if isinstance(error, StorageError):
+                raise from_storage(error, session_id=self.session.session_id) from error
+            raise
+        self.begun = True
         return row
 
-    async def _answer(
-        self, open_run: Callable[["Turn"], Awaitable[UpstreamRun]]
-    ) -> TurnOutcome | EngineError:
-        if self.stopped is not None:
+    async def _answer(self, open_run: OpenRunFor) -> TurnOutcome | EngineError:
+        if self._stop.is_set():
             return TurnOutcome(status="interrupted")
         try:
             self.run = await open_run(self)
         except EngineError as error:
             return error
-        if self.stopped is not None:
+        if self._stop.is_set():
             return TurnOutcome(status="interrupted")
-        return await self.run.send(self.prompt, self.message_id, self.sink)
+        self._sending = True
+        outcome = await self.run.send(self.prompt, self.message_id, self.sink)
+        self._sending = False
+        return outcome
 
-    async def _interrupt_when_stopped(self) -> None:
+    async def _pump(self, logger: logging.Logger) -> None:
+        await self.channel.pump()
+        if self.channel.failure is not None:
+            logger.error(
+                "events cannot be stored", exc_info=self.channel.failure, extra={"turn": self.turn_id}
+            )
+            self._stop.set()
+
+    async def _interrupt_when_stopped(self, logger: logging.Logger) -> None:
         await self._stop.wait()
-        if self.stopped is None and self.channel.failure is None:
+        if self._answered.is_set():
             return
-        if self.run is None:
+        if self.run is not None:
+            try:
+                with anyio.move_on_after(INTERRUPT_PATIENCE_S):
+                    await self.run.interrupt()
+                    await self._answered.wait()
+            except Exception:
+                logger.exception("interrupt failed", extra={"turn": self.turn_id})
+        if not self._answered.is_set():
             self.deadline.scope.cancel()
-        else:
-            await self.run.interrupt()
+
+    async def _end_asks(self) -> None:
+        """Withdraw what is still being asked; nothing of it may be published after the turn's end."""
+        self._ending = True
+        for scope, done in list(self._asks.items()):
+            scope.cancel()
+            await done.wait()
 
     async def _close(
-        self, store: Store, row: TurnRow, outcome: TurnOutcome | EngineError, now: float
+        self,
+        store: Store,
+        row: TurnRow,
+        outcome: TurnOutcome | EngineError,
+        now: float,
+        logger: logging.Logger,
     ) -> TurnEnd:
-        end = TurnEnd(row=row, text=self.text, error=self._error(outcome))
+        end = TurnEnd(row=row, text=self.text, error=self._error(outcome), cut_off=self._sending)
         row.completed_at = now
         row.duration_ms = round((now - row.started_at) * 1000)
         events: list[Event] = []
         if isinstance(outcome, TurnOutcome):
             _note_usage(row, outcome)
             end.text = outcome.text or self.text
+            end.cost_total_usd = outcome.cost_total_usd
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
         row.status = status = self._status(end.error)
-        facts = None if end.error is None or status == "cancelled" else end.error.facts()
-        row.error = None if facts is None else _encode(facts)
-        events.append(
-            TurnCompleted(turn_id=self.turn_id, status=status, stop_reason=row.stop_reason, error=facts)
-        )
+        told = end.error if status in ("failed", "interrupted") else None
+        row.error = None if told is None else _encode(told.facts())
+        events.append(self._completed(status, row.stop_reason, told))
         try:
             await self.channel.commit(events, lambda items: store.close_turn(row, items))
-        except StorageError as error:
-            # The row stays `running` and is found at the next start. Watchers still learn that it is over.
-            end.error = from_storage(error, session_id=row.session_id, turn_id=row.turn_id)
-        self.channel.end()
+        except Exception as error:
+            # The row stays `running` and is found at the next start. Watchers learn now that it is over.
+            logger.exception("turn could not be closed", extra={"turn": self.turn_id})
+            end.error = self._stored_no_more(error)
+            self.channel.announce(self._completed("failed", row.stop_reason, end.error))
+        finally:
+            self.channel.end()
         return end
 
+    def _completed(self, status: TurnStatus, stop_reason: str | None, error: EngineError | None) -> Event:
+        told = None if error is None else error.told()
+        return TurnCompleted(turn_id=self.turn_id, status=status, stop_reason=stop_reason, error=told)
+
     def _error(self, outcome: TurnOutcome | EngineError) -> EngineError | None:
-        session_id, turn_id = self.session.session_id, self.turn_id
+        about = {"session_id": self.session.session_id, "turn_id": self.turn_id}
         said = self.text or None
         if self.channel.failure is not None:
-            return from_storage(self.channel.failure)
+            return self._stored_no_more(self.channel.failure)
         if isinstance(outcome, TurnOutcome) and outcome.status == "completed":
             return None
         if self.stopped == "shutdown":
-            return EngineError(
-                "draining", "The daemon stopped before the turn ended; continue the session with a new turn."
-            )
+            text = "The daemon stopped before the turn ended; continue the session with a new turn."
+            return EngineError("turn_interrupted", text, message_id=self.given_message_id, **about)
         if self.stopped == "client":
-            return EngineError("request_cancelled", session_id=session_id, turn_id=turn_id, text=said)
+            return EngineError("request_cancelled", text=said, **about)
         if self.deadline.expired:
-            return EngineError("deadline_exceeded", session_id=session_id, turn_id=turn_id, text=said)
+            return EngineError("deadline_exceeded", text=said, **about)
         if isinstance(outcome, EngineError):
-            return EngineError(
-                outcome.kind,
-                outcome.message,
-                **{"session_id": session_id, "turn_id": turn_id, **outcome.data},
-            )
+            return EngineError(outcome.kind, outcome.message, **{**about, **outcome.data})
         if outcome.failure is None:
-            return EngineError("request_cancelled", session_id=session_id, turn_id=turn_id, text=said)
-        return from_failure(outcome.failure, session_id=session_id, turn_id=turn_id, text=said)
+            return EngineError("request_cancelled", text=said, **about)
+        return from_failure(outcome.failure, text=said, **about)
+
+    def _stored_no_more(self, error: Exception) -> EngineError:
+        about = {"session_id": self.session.session_id, "turn_id": self.turn_id}
+        if isinstance(error, StorageError):
+            return from_storage(error, **about)
+        return EngineError("internal_error", detail=type(error).__name__, **about)
 
     def _status(self, error: EngineError | None) -> TurnStatus:
         if error is None:
             return "completed"
         if error.kind == "request_cancelled":
             return "cancelled"
-        return "interrupted" if self.stopped == "shutdown" else "failed"
+        return "interrupted" if error.kind == "turn_interrupted" else "failed"
 
     def _note(self, item_id: str, text: str, *, whole: bool) -> None:
         if whole or item_id != self._text_item:

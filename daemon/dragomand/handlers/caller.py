@@ -20,6 +20,9 @@ def _approver(client: Client) -> Approver:
         try:
             return await client.request("permission/request", question, PermissionDecision)
         except RpcError as error:
-            raise ConnectionError(f"the client could not be asked: {error.message}") from error
+            if error.kind == "connection_closed":
+                raise ConnectionError("the client is gone") from error
+            text = f"The client answered the question with an error: {error.message}"
+            return PermissionDecision(decision="deny", message=text)
 
     return ask

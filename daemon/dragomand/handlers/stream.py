@@ -3,7 +3,7 @@
 from dragoman_protocol import stream as wire
 from dragoman_protocol.values import Empty
 
-from dragomand.engine.attachments import Attachments, Deliver
+from dragomand.engine.attachments import Attachments, Deliver, Dropped
 from dragomand.engine.channel import Published
 from dragomand.engine.queries import Queries
 from dragomand.engine.sessions import Sessions
@@ -21,21 +21,23 @@ def stream_handlers(
 
     async def open_(call: Call, params: wire.StreamOpenParams) -> wire.StreamOpenResult:
         session_id, channel = await streams.open(params, caller_of(call.client))
-        noting(call.client, sessions)(session_id)
-        _leave_on_close(call.client, attachments)
-        attached = await attachments.attach(
-            session_id, channel.cursor, call.client.id, _deliver(call.client, session_id, channel.cursor)
-        )
+        attached = await attach_to(call.client, session_id, channel.cursor)
         return wire.StreamOpenResult(session_id=session_id, cursor=attached.cursor)
 
     async def send(call: Call, params: wire.StreamSendParams) -> wire.StreamSendResult:
         return wire.StreamSendResult(turn_id=await streams.send(params, caller_of(call.client)))
 
     async def attach(call: Call, params: wire.StreamAttachParams) -> wire.StreamAttachResult:
-        noting(call.client, sessions)(params.session_id)
-        _leave_on_close(call.client, attachments)
-        deliver = _deliver(call.client, params.session_id, params.cursor or "")
-        return await attachments.attach(params.session_id, params.cursor, call.client.id, deliver)
+        return await attach_to(call.client, params.session_id, params.cursor)
+
+    async def attach_to(client: Client, session_id: str, cursor: str | None) -> wire.StreamAttachResult:
+        deliver, dropped = _reader(client, session_id)
+        attached = await attachments.attach(session_id, cursor, client.id, deliver, dropped)
+        # Only now: what is noted is known to exist, and a connection that closed meanwhile is left at once.
+        noting(client, sessions)(session_id)
+        if attachments.enters(client.id):
+            client.on_close(lambda: attachments.leave(client.id))
+        return attached
 
     async def detach(call: Call, params: wire.StreamDetachParams) -> Empty:
         attachments.detach(params.session_id, call.client.id)
@@ -65,22 +67,13 @@ def stream_handlers(
     }
 
 
-def _leave_on_close(client: Client, attachments: Attachments) -> None:
-    if attachments.enters(client.id):
-        client.on_close(lambda: attachments.leave(client.id))
-
-
-def _deliver(client: Client, session_id: str, cursor: str) -> Deliver:
-    """Return what sends each event; a client too slow for a durable one is told where to continue."""
+def _reader(client: Client, session_id: str) -> tuple[Deliver, Dropped]:
+    """Return what sends each event, and what tells a client too slow for them where to continue."""
 
     def deliver(event: Published) -> bool:
-        nonlocal cursor
-        if client.event("stream/event", event.raw, ephemeral=event.ephemeral):
-            cursor = event.params.cursor or cursor
-            return True
-        if event.ephemeral:
-            return True
-        client.notify("stream/dropped", wire.StreamDroppedParams(session_id=session_id, cursor=cursor))
-        return False
+        return client.event("stream/event", event.raw, ephemeral=event.ephemeral)
 
-    return deliver
+    def dropped(cursor: str) -> None:
+        client.notify("stream/dropped", wire.StreamDroppedParams(session_id=session_id, cursor=cursor))
+
+    return deliver, dropped

@@ -44,6 +44,10 @@ class FairQueue(Generic[T]):
         """How many items of *client* wait."""
         return self._waiting.get(client, 0)
 
+    def has_room(self, client: str) -> bool:
+        """Whether an item of *client* would be taken now."""
+        return len(self) < self.max_queued and self.waiting_of(client) < self.max_per_client
+
     def put(self, client: str, priority: Priority, item: T) -> Refusal | None:
         """Line *item* up; returns which bound refused it, or None when it waits now."""
         if len(self) >= self.max_queued:

@@ -1,0 +1,80 @@
+"""Which session a request works in: the stored one that it names, or a new one.
+
+Whoever asks has claimed the session's id already: a row that is read before the claim may be old.
+"""
+
+from collections.abc import Callable, Sequence
+
+from dragoman_protocol.content import Prompt, prompt_text
+from dragoman_protocol.query import QueryRunParams
+from dragoman_protocol.stream import StreamOpenParams
+
+from dragomand.store.rows import SessionRow
+
+from . import working_directory
+from .caller import Caller
+from .errors import EngineError
+from .sessions import Sessions
+
+TITLE_CHARS = 80
+"""Longest title that is made from a prompt, in code points."""
+
+
+class SessionChoice:
+    """Finds the row to work with."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        roots: Sequence[str],
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        """Look in *sessions*; new ones work inside *roots* (none: anywhere). *clock* gives Unix seconds."""
+        self._sessions = sessions
+        self._roots = roots
+        self._clock = clock
+        self._new_id = new_id
+
+    def id_for(self, params: QueryRunParams | StreamOpenParams) -> str:
+        """Return the id to claim: the one that is named, or a new one."""
+        return self._new_id() if params.session_id is None else params.session_id
+
+    async def row_for(
+        self, params: QueryRunParams | StreamOpenParams, session_id: str, caller: Caller, prompt: Prompt = ""
+    ) -> SessionRow:
+        """Return the stored row of a named session, else a row for a new one that begins with *prompt*.
+
+        Raises `session_not_found`, `invalid_cwd`, and `invalid_params` for a new one without `cwd`.
+        """
+        if params.session_id is not None:
+            session = await self._sessions.load(session_id)
+            working_directory.check_same(params.cwd, session.cwd)
+            working_directory.check(session.cwd or "", self._roots)
+            return session
+        if params.cwd is None:
+            raise EngineError(
+                "invalid_params",
+                "A new session needs `cwd`, an absolute path of a directory.",
+                path="$.cwd",
+                reason="missing",
+            )
+        now = self._clock()
+        return SessionRow(
+            session_id=session_id,
+            created_at=now,
+            updated_at=now,
+            cwd=str(working_directory.check(params.cwd, self._roots)),
+            title=params.title or first_line(prompt),
+            model=params.model,
+            owner=caller.name,
+            tags=tuple(params.tags or ()),
+            epoch=self._new_id(),
+        )
+
+
+def first_line(prompt: Prompt) -> str | None:
+    """Return the first line of what is asked, shortened; None if it has no text."""
+    lines = prompt_text(prompt).strip().splitlines()
+    return lines[0][:TITLE_CHARS] if lines else None

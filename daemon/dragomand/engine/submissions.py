@@ -1,0 +1,77 @@
+"""One query on its way, and all who wait for it: a `messageId` that is sent twice is carried out once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from dragoman_protocol.query import QueryRunParams, QueryRunResult
+
+from .caller import Caller
+from .channel import Published, Subscriber
+from .errors import EngineError
+from .turn import StopReason, Turn
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Begins when the query arrives; has `result` or `error` when `done` is set."""
+
+    params: QueryRunParams
+    caller: Caller
+    digest: str
+    done: anyio.Event = field(default_factory=anyio.Event)
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    """Ends the waiting before the turn begins."""
+    session_id: str = ""
+    turn: Turn | None = None
+    waiters: int = 0
+    subscribers: list[Subscriber] = field(default_factory=list)
+    result: QueryRunResult | None = None
+    error: EngineError | None = None
+    stopped: StopReason | None = None
+    _started: list[Callable[[str], None]] = field(default_factory=list)
+
+    def hear(self, started: Callable[[str], None]) -> None:
+        """Tell *started* the session's id, now or as soon as it is known."""
+        if self.session_id:
+            started(self.session_id)
+        else:
+            self._started.append(started)
+
+    def in_session(self, session_id: str) -> None:
+        """The session is known."""
+        self.session_id = session_id
+        for started in self._started:
+            started(session_id)
+        self._started.clear()
+
+    def pass_on(self, event: Published) -> None:
+        """Hand an event of the session's to everybody who wants to see this query's."""
+        for subscriber in self.subscribers:
+            subscriber(event)
+
+    def stop(self, why: StopReason) -> None:
+        """Stop it wherever it is. The first reason counts."""
+        self.stopped = self.stopped or why
+        if self.turn is None:
+            self.scope.cancel()
+        else:
+            self.turn.stop(why)
+
+    def end(self) -> None:
+        """It is over; without result or error it was stopped before its turn began."""
+        if self.result is None and self.error is None:
+            kind = "request_cancelled" if self.stopped == "client" else "draining"
+            self.error = EngineError(kind, session_id=self.session_id or None)
+        self.done.set()
+
+    def cancelled(self) -> EngineError:
+        """Return the error for one who no longer waits: with what was said until now."""
+        if self.error is not None:
+            return self.error
+        said: dict[str, Any] = {"session_id": self.session_id or None}
+        if self.turn is not None:
+            text = self.result.text if self.result is not None else self.turn.text
+            said |= {"turn_id": self.turn.turn_id, "text": text or None}
+        return EngineError("request_cancelled", **said)
