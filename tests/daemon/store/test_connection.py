@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC220, ASYNC221, ASYNC230, ASYNC240 - nothing else runs in a test's event loop
 import asyncio
 import os
 import sqlite3
@@ -106,7 +107,7 @@ async def test_a_path_that_cannot_be_opened(path: str, tmp_path: Path, what: str
     else:
         (tmp_path / "file").touch()
         path = str(tmp_path / "file" / "dragoman.db")
-    with pytest.raises(StorageError, match="cannot be (opened or )?created"):
+    with pytest.raises(StorageError, match=r"cannot be (opened or )?created"):
         await Store.open(path, clock=lambda: 0.0)
 
 

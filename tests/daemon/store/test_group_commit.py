@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC221, ASYNC240 - nothing else runs in a test's event loop
 import asyncio
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ DEADLINE_S = 30
 
 
 class Gate:
-    """Holds the store's thread at a read until `open`: meanwhile calls come together as they would in a commit."""
+    """Holds the store's thread at a read: meanwhile calls come together, as they would during a commit."""
 
     def __init__(self, store: Store) -> None:
         self._opened = threading.Event()
