@@ -49,6 +49,7 @@ class Hints:
     category: str | None = None
     """The category that Claude Code gave, in its error message or a retry."""
     retry_after_ms: int | None = None
+    """What Claude Code waited before its retry: the server's `retry-after`, where it gave one."""
     resets_at: float | None = None
     refused_window: bool = False
     """A limit window was reported as used up."""
@@ -81,7 +82,7 @@ def classify(result: Result, hints: Hints) -> Failure | None:
         category,
         message,
         status=status,
-        retry_after_ms=hints.retry_after_ms if category in ("throttle", "overload") else None,
+        retry_after_ms=hints.retry_after_ms if category == "throttle" else None,
         resets_at=hints.resets_at if category == "quota" else None,
     )
 

@@ -168,9 +168,8 @@ class ClaudeCodeRun:
             self._note(frame, line)
             if self._turn is not None:
                 self._turn.take(frame, line)
-            elif isinstance(frame, Result):
-                self._refusal = frame
-            elif frame is None:
+            elif frame is None or isinstance(frame, Result):
+                self._refusal = frame or self._refusal
                 self.stray_frames += 1
 
     def _note(self, frame: AnyFrame | None, line: bytes) -> None:

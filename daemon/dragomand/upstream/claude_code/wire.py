@@ -4,6 +4,7 @@ A frame is decoded once, into a value that has only what is used; a frame of a t
 here is None, and its line is passed on as it is. Lines may be several MB long.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -242,20 +243,61 @@ AnyFrame = (
     | KeepAlive
 )
 
+_SURROGATES = re.compile(
+    rb"""\\(?:
+        u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}   # a pair: one character
+        | (?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})
+        | .                                                       # any other escape, `\\\\` above all
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+
 _decoder = msgspec.json.Decoder(AnyFrame)
 _encoder = msgspec.json.Encoder()
 _MOST_TEXT = 65_536
+_WRONG = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def decode(line: bytes) -> AnyFrame | None:
     """Return the frame in *line*; None for one that is not known here or cannot be read."""
     try:
-        frame: AnyFrame = _decoder.decode(line)
-    except msgspec.MsgspecError:
-        return None
-    except UnicodeDecodeError:
-        return None
+        return _decode(line)
+    except _WRONG:
+        pass
+    try:
+        # Half a character (JavaScript cuts texts between the halves) would make the whole line unreadable.
+        return _decode(_without_lone_surrogates(line))
+    except _WRONG:
+        return _decode_result(line)
+
+
+def _decode(line: bytes) -> AnyFrame:
+    frame: AnyFrame = _decoder.decode(line)
     return frame
+
+
+def _without_lone_surrogates(line: bytes) -> bytes:
+    return _SURROGATES.sub(lambda found: rb"\ufffd" if found["lone"] else found[0], line)
+
+
+def _decode_result(line: bytes) -> Result | None:
+    """Return the result in *line* with those of its fields that can be understood; None if it is none.
+
+    Without it a turn would never end, so a field that has changed its type must not hide the frame.
+    """
+    try:
+        fields = msgspec.json.decode(_without_lone_surrogates(line))
+    except _WRONG:
+        return None
+    if not isinstance(fields, dict) or fields.get("type") != "result":
+        return None
+    known: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Result):
+        try:
+            known[field.name] = msgspec.convert(fields[field.encode_name], field.type)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    return Result(**known)
 
 
 def encode(frame: dict[str, Any]) -> bytes:
@@ -271,6 +313,6 @@ def as_json(line: bytes) -> tuple[msgspec.Raw, bool]:
     try:
         line.decode()
         msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _WRONG:
         return msgspec.Raw(_encoder.encode(line[:_MOST_TEXT].decode(errors="replace"))), False
     return msgspec.Raw(line.strip()), True
