@@ -20,6 +20,8 @@ from dragomand.transport.socket import SocketServer, serve_socket
 
 CANCEL_S = 8.0
 """How long, in seconds, cancelled turns get to end: an interrupt, then their process's closing ladder."""
+FIRST_CLIENT_MS = 5_000
+"""How long, in milliseconds, a new daemon stays at least: whoever started it is on its way in."""
 FLUSH_S = 2.0
 """How long, in seconds, clients get to read their last answers."""
 
@@ -48,7 +50,7 @@ class Life:
             app.server, self._listener.socket, max_connections=app.config.daemon.max_connections
         )
         app.server.on_change = app.admission.on_idle = self._arm_idle_timer
-        self._arm_idle_timer()
+        self._arm_idle_timer(FIRST_CLIENT_MS)
         ready()
         app.logger.info("ready", extra={"socket": self._listener.path})
         while True:
@@ -59,7 +61,7 @@ class Life:
 
     # -- leaving when nobody is there
 
-    def _arm_idle_timer(self) -> None:
+    def _arm_idle_timer(self, at_least_ms: int = 0) -> None:
         """Start the timer anew whenever connections, requests or turns change."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -67,7 +69,9 @@ class Life:
         app = self._app
         idle_ms = app.config.daemon.idle_exit_ms
         if idle_ms and not app.server.connections and not app.busy:
-            self._idle_timer = asyncio.get_running_loop().call_later(idle_ms / 1000, self._idle.set)
+            self._idle_timer = asyncio.get_running_loop().call_later(
+                max(idle_ms, at_least_ms) / 1000, self._idle.set
+            )
 
     async def _until_leaving(self) -> None:
         async with anyio.create_task_group() as waiting:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dragoman.launch import READY_FD
 from dragoman.locate import Paths, find_paths, read_record
 
 LIMIT_S = 60
@@ -52,16 +53,21 @@ class Home:
             stderr=subprocess.PIPE,
         )
 
-    def foreground(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start a daemon as a child of ours, without a starter."""
-        return subprocess.Popen(
-            [*DAEMON, *arguments],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def foreground(self, *arguments: str) -> "tuple[subprocess.Popen[str], dict[str, Any]]":
+        """Start a daemon as a child of ours; return it and its word, once it is ready or has failed."""
+        reader, writer = os.pipe()
+        with os.fdopen(reader) as word:
+            process = subprocess.Popen(
+                [*DAEMON, *arguments],
+                env={**self.env, READY_FD: str(writer)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                pass_fds=(writer,),
+            )
+            os.close(writer)
+            return process, json.loads(word.read())
 
     def log(self) -> list[dict[str, Any]]:
         """Return the lines of the log."""

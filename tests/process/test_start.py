@@ -138,14 +138,16 @@ def test_a_newer_schema_is_not_touched(home: Any) -> None:
     assert not os.path.exists(home.paths.socket)
 
 
-def test_a_database_that_is_none(home: Any) -> None:
-    home.locate()
-    home.kill(15)
-    Path(home.paths.database).write_bytes(b"not a database " * 1000)
-    for left in ("-wal", "-shm"):
-        Path(home.paths.database + left).unlink(missing_ok=True)
-    assert home.paths.database in refused(home)
-    assert Path(home.paths.database).read_bytes() == b"not a database " * 1000
+def test_another_program_s_database_is_not_touched(home: Any) -> None:
+    Path(home.paths.state_dir).mkdir(parents=True, mode=0o700)
+    with sqlite3.connect(home.paths.database) as database:
+        database.execute("CREATE TABLE theirs (precious TEXT)")
+    database.close()
+    before = Path(home.paths.database).read_bytes()
+    text = refused(home)
+    assert home.paths.database in text
+    assert "another program" in text
+    assert Path(home.paths.database).read_bytes() == before
 
 
 def test_a_foreign_file_in_the_socket_s_place(home: Any) -> None:
@@ -158,16 +160,17 @@ def test_a_foreign_file_in_the_socket_s_place(home: Any) -> None:
 
 def test_a_second_daemon_is_refused_at_once(home: Any) -> None:
     place = home.locate()
-    second = home.foreground()
+    second, word = home.foreground()
     said, complaints = second.communicate(timeout=60)
-    assert (said, second.returncode) == ("", 1)
-    assert f"A daemon is running already (process {place['pid']}, socket {place['socket']})." in complaints
+    text = f"A daemon is running already (process {place['pid']}, socket {place['socket']})."
+    assert word == {"error": text}
+    assert (said, complaints, second.returncode) == ("", f"dragomand: {text}\n", 1)
     connect(home.paths).close()
     assert home.locate() == place
 
 
 def test_a_wrong_command_line(home: Any) -> None:
-    process = home.foreground("--set", "log.level=loud")
+    process, _ = home.foreground("--set", "log.level=loud")
     assert (
         "--set log.level: log.level: expected one of debug, info, warning, error"
         in (process.communicate(timeout=60)[1])

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dragoman.locate import NotRunningError, connect, read_record
+from dragoman.locate import connect, read_record
 
 PHASES = [
     "stopping: 1 no new connections",
@@ -20,21 +19,10 @@ PHASES = [
 ]
 
 
-def ready(home: Any, process: "subprocess.Popen[str]") -> None:
-    """Wait until the daemon in the foreground takes connections; its own end would be seen too."""
-    while process.poll() is None:
-        try:
-            connect(home.paths).close()
-        except NotRunningError:
-            continue
-        return
-    raise AssertionError(process.communicate())
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_in_six_phases(home: Any, converse: Callable[..., Any], number: int) -> None:
-    process = home.foreground()
-    ready(home, process)
+    process, word = home.foreground()
+    assert word["ready"] is True
     client = converse(connect(home.paths))
     assert client.ask("initialize")["result"]["serverInfo"]["name"] == "dragoman"
     process.send_signal(number)
