@@ -1,0 +1,6 @@
+"""Makes `house_tree` and `house_rules`, beside this file, importable for the tests here."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))

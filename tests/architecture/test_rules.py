@@ -1,0 +1,88 @@
+"""The rules hold in the checkout, with the few exceptions that are named here, each with its reason."""
+
+import pytest
+from house_rules import (
+    both_columns,
+    cycles,
+    forbidden_names,
+    long_files,
+    long_functions,
+    shared_state,
+    test_file_of,
+    undocumented,
+    values_that_know_rpc,
+    wrong_imports,
+)
+from house_tree import ROOT, house
+
+LONG_FILES = {
+    "clients/python/dragoman/stubs.py": "generated",
+}
+
+LONG_FUNCTIONS: dict[str, str] = {}
+
+TESTED_ELSEWHERE = {
+    **dict.fromkeys(
+        (
+            f"protocol/dragoman_protocol/{name}.py"
+            for name in ("auth", "lifecycle", "limits", "orchestrate", "query", "session", "stream")
+        ),
+        ("tests/protocol/test_examples.py", "declarations only; the rules for them are in test_methods"),
+    ),
+    "protocol/dragoman_protocol/__init__.py": ("tests/protocol/test_methods.py", "two version numbers"),
+    "protocol/generate/__main__.py": ("tests/protocol/generate/test_outputs.py", "run as a program there"),
+    "clients/python/dragoman/stubs.py": ("tests/protocol/generate/test_stubs.py", "generated"),
+}
+"""Source file → where its tests are, and why there."""
+
+
+def told(found: list[str]) -> str:
+    return "\n".join(["", *sorted(found)])
+
+
+RULES = {
+    "a room imports what it may (invariants 1 to 6, 10)": wrong_imports,
+    "value modules know no RPC (1)": values_that_know_rpc,
+    "only handlers, faces and app know both columns": both_columns,
+    "importing a module makes nothing with a state (7)": shared_state,
+    "no import cycles (13)": cycles,
+    "no names that say nothing (13)": forbidden_names,
+    "public names have docstrings": undocumented,
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_rule(rule) -> None:  # type: ignore[no-untyped-def]  # ids read better than a union of callables
+    found = rule(house())
+    assert not found, told(found)
+
+
+def test_files_are_short() -> None:
+    long = long_files(house())
+    assert long.keys() - LONG_FILES.keys() == set(), long
+    assert LONG_FILES.keys() - long.keys() == set(), "these are short now: take them off the table"
+
+
+def test_functions_are_short() -> None:
+    long = long_functions(house())
+    assert long.keys() - LONG_FUNCTIONS.keys() == set(), long
+    assert LONG_FUNCTIONS.keys() - long.keys() == set(), "these are short now: take them off the table"
+
+
+def test_every_source_file_has_its_test_file() -> None:
+    missing = []
+    for module in house().values():
+        wanted = test_file_of(module)
+        if module.path in TESTED_ELSEWHERE:
+            wanted = TESTED_ELSEWHERE[module.path][0]
+        if wanted is not None and not (ROOT / wanted).exists():
+            missing.append(f"{module.path}: {wanted} does not exist")
+    assert not missing, told(missing)
+
+
+def test_table_of_test_files_is_needed() -> None:
+    paths = {module.path: module for module in house().values()}
+    for path in TESTED_ELSEWHERE:
+        wanted = test_file_of(paths[path])
+        assert wanted is not None, path
+        assert not (ROOT / wanted).exists(), f"{wanted} exists: take {path} off the table"
