@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from dragoman_protocol.query import QueryRunParams, TurnOptions, Upstream
 
+from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import RunSpec
 
 from .caller import Caller
@@ -30,9 +31,6 @@ def check(options: TurnOptions, caller: Caller, allowed_env: Collection[str]) ->
         _no_nul(f"env.{name}", value)
     for path, value in _arguments(options):
         _no_nul(path, value)
-        if value.startswith("-") and not path.lower().endswith("systemprompt"):
-            text = f"{path} must not begin with `-`; got {value[:100]!r}."
-            raise EngineError("invalid_params", text, path=f"$.{path}", reason="begins with -")
     if options.max_turns is not None and options.max_turns < 1:
         raise _out_of_range("maxTurns", 1, options.max_turns)
 
@@ -56,14 +54,13 @@ def check_upstream(upstream: Upstream) -> None:
         )
 
 
-def to_spec(
-    options: TurnOptions, caller: Caller, *, session_id: str, cwd: Path, resume: str | None
-) -> RunSpec:
+def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume: str | None) -> RunSpec:
     """Say how the upstream is to be started for these options. Without the scope `tools` there are none."""
     return RunSpec(
-        session_id=session_id,
-        cwd=cwd,
+        session_id=session.session_id,
+        cwd=Path(session.cwd or "/"),
         resume=resume,
+        resume_message_count=session.claude_message_count if resume else None,
         model=options.model,
         fallback_model=options.fallback_model,
         system_prompt=options.system_prompt,
@@ -90,12 +87,7 @@ def digest(params: QueryRunParams) -> str:
 
 def _arguments(options: TurnOptions) -> Iterator[tuple[str, str]]:
     """Each text that becomes an argument of a command line, with its path."""
-    single = {
-        "model": options.model,
-        "fallbackModel": options.fallback_model,
-        "systemPrompt": options.system_prompt,
-        "appendSystemPrompt": options.append_system_prompt,
-    }
+    single = {"model": options.model, "fallbackModel": options.fallback_model}
     yield from ((path, value) for path, value in single.items() if value is not None)
     several = {
         "tools": options.tools,

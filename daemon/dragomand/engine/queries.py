@@ -244,7 +244,7 @@ class Queries:
                 self._sessions.store, open_run, queued_ms=queued_ms, clock=self._clock, logger=self._logger
             )
             for run in opened:
-                run.record.cost_total_usd = end.cost_total_usd
+                run.ended(end.outcome)
             return end
         finally:
             for run in opened:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 from dragoman_protocol.query import TurnOptions
@@ -12,8 +11,10 @@ from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
+    AskPermission,
     PermissionAnswer,
     PermissionAsk,
+    TurnOutcome,
     Upstream,
     UpstreamError,
     UpstreamRun,
@@ -35,8 +36,17 @@ class OpenRun:
     session: SessionRow
     turn: Turn | None = None
     """The turn that runs on it now; whom its questions belong to."""
+    message_count: int | None = None
+    """Messages in the upstream's own record when a turn ended last."""
     recorded: bool = False
     """Whether `record` is in the store."""
+
+    def ended(self, outcome: TurnOutcome | None) -> None:
+        """Note what a turn's outcome tells of the run."""
+        if outcome is not None:
+            self.record.cost_total_usd = outcome.cost_total_usd
+            if outcome.message_count is not None:
+                self.message_count = outcome.message_count
 
 
 class Runs:
@@ -62,9 +72,6 @@ class Runs:
 
     async def open(self, session: SessionRow, options: TurnOptions, caller: Caller) -> OpenRun:
         """Start a run for *session* with what *caller* chose and may have; raises `EngineError`."""
-        cwd = Path(session.cwd or "/")
-        resume = session.claude_session_id
-        spec = to_spec(options, caller, session_id=session.session_id, cwd=cwd, resume=resume)
         opened: list[OpenRun] = []
 
         async def ask(question: PermissionAsk) -> PermissionAnswer:
@@ -74,7 +81,7 @@ class Runs:
             return await turn.ask(self._permissions, question)
 
         try:
-            run = await self._upstream.open(spec, ask)
+            run = await self._open(session, options, caller, ask)
         except UpstreamError as error:
             raise from_failure(error.failure) from error
         record = ProcessRunRow(
@@ -84,9 +91,22 @@ class Runs:
             claude_version=run.version,
             started_at=self._clock(),
         )
-        opened.append(OpenRun(run=run, record=record, session=session))
+        count = session.claude_message_count
+        opened.append(OpenRun(run=run, record=record, session=session, message_count=count))
         self.version = run.version or self.version
         return opened[0]
+
+    async def _open(
+        self, session: SessionRow, options: TurnOptions, caller: Caller, ask: AskPermission
+    ) -> UpstreamRun:
+        resume = session.claude_session_id
+        try:
+            return await self._upstream.open(to_spec(options, caller, session, resume=resume), ask)
+        except UpstreamError as error:
+            if error.failure.category != "mismatch" or session.claude_message_count is not None:
+                raise
+        # A turn was cut off before Claude Code had written its first word: there is nothing to lose.
+        return await self._upstream.open(to_spec(options, caller, session, resume=None), ask)
 
     async def record(self, opened: OpenRun) -> None:
         """Write down which Claude Code session a run is, so that it can be resumed; only what has changed.
@@ -98,8 +118,10 @@ class Runs:
         failures: list[StorageError] = []
         # Both writes share one commit: somebody waits for the first word of the answer meanwhile.
         async with anyio.create_task_group() as writes:
-            if known != session.claude_session_id:
-                change = self._store.update_session(session.session_id, claude_session_id=known)
+            if known != session.claude_session_id or opened.message_count != session.claude_message_count:
+                change = self._store.update_session(
+                    session.session_id, claude_session_id=known, claude_message_count=opened.message_count
+                )
                 writes.start_soon(_collect, change, failures)
             if known != record.claude_session_id or not opened.recorded:
                 record.claude_session_id = known
@@ -107,6 +129,7 @@ class Runs:
         if failures:
             raise from_storage(failures[0], session_id=session.session_id)
         session.claude_session_id = known
+        session.claude_message_count = opened.message_count
         opened.recorded = True
 
     async def close(self, opened: OpenRun) -> None:

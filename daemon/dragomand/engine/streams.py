@@ -261,7 +261,7 @@ class Streams:
     async def _run_turn(self, stream: _Stream, opened: _Opened, turn: Turn, accepted: "_Accepted") -> None:
         try:
             end = await self._admit_and_execute(stream, opened, turn, accepted)
-            opened.run.record.cost_total_usd = end.cost_total_usd
+            opened.run.ended(end.outcome)
             if end.cut_off or (end.error is not None and end.error.kind in _ENDS_STREAM):
                 stream.close()
         except DuplicateMessageError as duplicate:

@@ -54,8 +54,8 @@ class TurnEnd:
     row: TurnRow
     text: str
     error: EngineError | None
-    cost_total_usd: float | None = None
-    """Claude Code's cumulative estimate for this run; None when unknown."""
+    outcome: TurnOutcome | None = None
+    """What the upstream said of it; None if it was never asked, or cut off."""
     cut_off: bool = False
     """The upstream was cancelled in the middle of the turn: its run must be closed."""
 
@@ -266,7 +266,7 @@ class Turn:
         if isinstance(outcome, TurnOutcome):
             _note_usage(row, outcome)
             end.text = outcome.text or self.text
-            end.cost_total_usd = outcome.cost_total_usd
+            end.outcome = outcome
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
         row.status = status = self._status(end.error)
         told = end.error if status in ("failed", "interrupted") else None

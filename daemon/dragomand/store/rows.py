@@ -24,6 +24,8 @@ class SessionRow(msgspec.Struct, kw_only=True):
     owner: str | None = None
     """What the client that made the session calls itself. A label, not an identity."""
     claude_session_id: str | None = None
+    claude_message_count: int | None = None
+    """Messages in Claude Code's own record when a turn ended last; None until one has."""
     tags: tuple[str, ...] = ()
     epoch: str
     """Changes when events after `last_seq` may have been seen by someone and are lost."""

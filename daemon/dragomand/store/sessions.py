@@ -21,8 +21,8 @@ _SCRUB_DUE = "store/scrub_due"
 _COLUMNS = [name for name in SessionRow.__struct_fields__ if name != "tags"]
 _SELECT = """
     SELECT session_key, session_id, created_at, updated_at, cwd, title, model, owner, claude_session_id,
-      epoch, last_seq, turn_count, item_count, cost_usd, input_tokens, output_tokens, cache_read_tokens,
-      cache_creation_tokens, last_turn_status
+      claude_message_count, epoch, last_seq, turn_count, item_count, cost_usd, input_tokens, output_tokens,
+      cache_read_tokens, cache_creation_tokens, last_turn_status
     FROM session
 """
 
@@ -33,9 +33,9 @@ def insert_session(connection: sqlite3.Connection, path: str, row: SessionRow) -
     cursor = connection.execute(
         """
         INSERT INTO session (session_id, created_at, updated_at, cwd, title, model, owner, claude_session_id,
-          epoch, last_seq, turn_count, item_count, cost_usd, input_tokens, output_tokens, cache_read_tokens,
-          cache_creation_tokens, last_turn_status)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+          claude_message_count, epoch, last_seq, turn_count, item_count, cost_usd, input_tokens,
+          output_tokens, cache_read_tokens, cache_creation_tokens, last_turn_status)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (session_id) DO NOTHING
         """,
         values,
@@ -58,7 +58,7 @@ def find_session(connection: sqlite3.Connection, path: str, session_id: str) -> 
 def update_session(
     connection: sqlite3.Connection, path: str, session_id: str, changes: dict[str, Any]
 ) -> None:
-    """Set the columns in `changes`: any of model, claude_session_id, title, tags, updated_at."""
+    """Set the columns in `changes`: what `Store.update_session` takes."""
     key, _ = find_session(connection, path, session_id)
     for column, value in changes.items():
         if column == "tags":
@@ -70,6 +70,7 @@ def update_session(
 _SET = {
     "model": "UPDATE session SET model = ? WHERE session_key = ?",
     "claude_session_id": "UPDATE session SET claude_session_id = ? WHERE session_key = ?",
+    "claude_message_count": "UPDATE session SET claude_message_count = ? WHERE session_key = ?",
     "title": "UPDATE session SET title = ? WHERE session_key = ?",
     "updated_at": "UPDATE session SET updated_at = ? WHERE session_key = ?",
 }

@@ -107,6 +107,7 @@ class Store:
         *,
         model: str | UnsetType | None = UNSET,
         claude_session_id: str | UnsetType | None = UNSET,
+        claude_message_count: int | UnsetType | None = UNSET,
         title: str | UnsetType | None = UNSET,
         tags: Sequence[str] | UnsetType = UNSET,
         updated_at: float | UnsetType = UNSET,
@@ -115,6 +116,7 @@ class Store:
         given = {
             "model": model,
             "claude_session_id": claude_session_id,
+            "claude_message_count": claude_message_count,
             "title": title,
             "tags": tags if tags is UNSET else tuple(tags),
             "updated_at": updated_at,

@@ -11,6 +11,7 @@ CREATE TABLE session (
   model TEXT,
   owner TEXT,
   claude_session_id TEXT,
+  claude_message_count INTEGER,
   epoch TEXT NOT NULL,
   last_seq INTEGER NOT NULL,
   turn_count INTEGER NOT NULL,
