@@ -47,7 +47,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         prog="dragomand",
-        description="The Dragoman daemon, in the foreground; `dragoman daemon start` starts one in the background.",
+        description="The Dragoman daemon, in the foreground. In the background: `dragoman daemon start`.",
         epilog="Settings: docs/configuration.md. Logs: `dragoman daemon logs`.",
     )
     parser.add_argument(
@@ -81,7 +81,7 @@ def _run_shared(readiness: Readiness, settings: Sequence[str]) -> int:
         try:
             from dragomand.run import run
 
-            protect()
+            protection = protect()
             run(
                 config=config,
                 paths=paths,
@@ -89,6 +89,7 @@ def _run_shared(readiness: Readiness, settings: Sequence[str]) -> int:
                 lock=lock,
                 listener=listener,
                 ready=lambda: readiness.ready(lock.record(listener.path, VERSION)),
+                open_files=protection.open_files_before,
             )
         finally:
             listener.close()
@@ -109,8 +110,8 @@ def _run_private(settings: Sequence[str]) -> int:
         config = load(environment, real, settings)
         paths = Paths(os.path.join(folder, "state"), os.path.join(folder, "run"), real.config_file)
         prepare(paths)
-        protect()
-        run_private(config=config, paths=paths, environment=environment)
+        open_files = protect().open_files_before
+        run_private(config=config, paths=paths, environment=environment, open_files=open_files)
     return EXIT_OK
 
 

@@ -58,6 +58,7 @@ class MemoryDaemon:
 
         from dragomand.app import App
         from dragomand.config import load
+        from dragomand.process.ledger import Ledger
         from dragomand.process.paths import prepare
         from dragomand.run import claude_code
 
@@ -65,7 +66,7 @@ class MemoryDaemon:
         config = load(self.env, paths)
         prepare(paths)
         logger = logging.getLogger("dragomand.transcripts")
-        upstream = claude_code(config, paths, self.env, KEY, logger)
+        upstream = claude_code(config, self.env, KEY, Ledger(paths.state_dir), None)
         self.app = await self.stack.enter_async_context(
             App.open(config=config, paths=paths, environment=self.env, api_key=KEY, upstream=upstream, logger=logger)
         )
