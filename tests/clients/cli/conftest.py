@@ -16,6 +16,11 @@ from dragoman.cli.main import main
 PATIENCE_S = 30
 COMMAND = [sys.executable, "-P", "-m", "dragoman.cli.main"]
 
+AT_THE_TERMINAL = (
+    "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Opening the terminal makes it the new session's controlling one: only then does Ctrl-C interrupt."""
+
 
 class Done(NamedTuple):
     """How a command ended."""
@@ -86,7 +91,12 @@ class Terminal:
         self.master, slave = pty.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            [sys.executable, "-c", AT_THE_TERMINAL, *COMMAND, *arguments],
+            env=env,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
         )
         os.close(slave)
 

@@ -12,6 +12,7 @@ from dragoman.errors import (
     ConnectionClosedError,
     DeadlineExceededError,
     DragomanError,
+    InternalError,
     LocateError,
     RequestCancelledError,
     RequestError,
@@ -53,10 +54,9 @@ def exit_status(error: DragomanError) -> int:
 
 
 def _kind(error: DragomanError) -> str:
-    return {LocateError: "no_daemon", RequestTimeoutError: "timeout"}.get(
-        next((kind for kind in (LocateError, RequestTimeoutError) if isinstance(error, kind)), DragomanError),
-        "bad_answer",
-    )
+    if isinstance(error, LocateError):
+        return "no_daemon"
+    return "timeout" if isinstance(error, RequestTimeoutError) else "bad_answer"
 
 
 def _advice(error: DragomanError) -> list[str]:
@@ -65,8 +65,9 @@ def _advice(error: DragomanError) -> list[str]:
     if isinstance(error, AuthRequiredError) and os.environ.get("ANTHROPIC_API_KEY"):
         advice.append("ANTHROPIC_API_KEY is set here, but was not where the daemon was started. "
                       "Run: dragoman daemon restart")  # fmt: skip
-    if getattr(data, "request_id", None):
-        advice.append(f"Request {data.request_id}; see: dragoman daemon logs")  # type: ignore[union-attr]
+    if isinstance(error, InternalError):
+        request = getattr(data, "request_id", None)
+        advice.append(f"{f'Request {request}. ' if request else ''}See: dragoman daemon logs")
     retry = getattr(data, "retry_after_ms", None)
     if retry:
         advice.append(f"It can be tried again in {retry / 1000:.0f} s.")

@@ -177,6 +177,7 @@ class _Exchange:
         self.said = _request(command, params)
         self.held = b""
         self.connection: socket.socket | None = None
+        self.has_asked = False
 
     def run(self) -> "dict[str, Any]":
         """Return the response; the deadline or an interruption cancels the request first."""
@@ -202,6 +203,7 @@ class _Exchange:
         for left in reversed(range(_FRESH_STARTS)):
             self.connection, self.held = self.open(paths), b""
             self.limit(self.connection)
+            self.has_asked = True
             self.send(self.said)
             answer = self.listen()
             if answer is not None and not (left and _is_draining(answer)):
@@ -288,7 +290,7 @@ class _Exchange:
     def cancel(self, status: int, kind: str, text: str) -> None:
         """Cancel the request, wait for its one answer, bounded, and finish with *status*."""
         finished = _FinishedError(status, kind, text)
-        if self.connection is not None:
+        if self.connection is not None and self.has_asked:
             self.deadline = time.monotonic() + _CANCEL_S
             self.connection.settimeout(_CANCEL_S)
             self.say({"method": "$/cancelRequest", "params": {"id": 1}})
