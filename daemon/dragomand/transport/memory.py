@@ -1,6 +1,7 @@
 """A connection without a system underneath: the far end writes bytes and awaits bytes, in the same loop."""
 
 import asyncio
+from collections import deque
 
 from .interface import SOFT_BYTES, Door, Receiver
 
@@ -19,7 +20,7 @@ class MemoryTransport:
         self._loop = loop
         self._receiver: Receiver | None = None
         self._reading = True
-        self._incoming: list[bytes | None] = []
+        self._incoming: deque[bytes | None] = deque()
         self._delivering = False
         self._stalled = False
         self._closing = False
@@ -90,7 +91,7 @@ class MemoryTransport:
     def _deliver(self) -> None:
         self._delivering = False
         while self._incoming and self._reading and self._receiver is not None:
-            data = self._incoming.pop(0)
+            data = self._incoming.popleft()
             if data is None:
                 self._receiver.ended()
             else:
@@ -121,6 +122,11 @@ class MemoryEnd:
     def closed(self) -> bool:
         """Whether nothing can be read any more."""
         return self._near._closing and not self._buffer
+
+    @property
+    def unread(self) -> int:
+        """How many bytes have come and were not read."""
+        return len(self._buffer)
 
     def write(self, data: bytes) -> None:
         """Send *data*; it is delivered when the loop runs. Nobody takes it once the connection is closed."""
