@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         status = app.main(args=list(arguments), prog_name="dragoman", standalone_mode=False)
     except click.ClickException as wrong:
         wrong.show()
-        return exits.USAGE
+        return wrong.exit_code
     except click.Abort:
         click.echo("Interrupted.", err=True)
         return exits.INTERRUPTED

@@ -62,11 +62,14 @@ def restart(grace: float | None, timeout: float, kill: bool, as_json: bool) -> i
 @daemon.command("status")
 @_JSON
 def status(as_json: bool) -> int:
-    """Show the daemon as it is; exit status 3 if there is none."""
+    """Show the daemon as it is; exit status 3 if there is none.
+
+    With --json: `state` is stopped, running, draining or frozen; the rest is what `daemon/status` answers.
+    """
     paths = locate.find_paths()
     running = stopping.find_running(paths)
     if running is None:
-        _tell({"running": False, "socket": paths.socket, "text": "There is no daemon."}, as_json)
+        _tell({"state": "stopped", "socket": paths.socket, "text": "There is no daemon."}, as_json)
         return exits.NOT_RUNNING
     try:
         if running.socket is None:
@@ -76,9 +79,9 @@ def status(as_json: bool) -> int:
             paths, running, [], lambda claude: claude.daemon_status(timeout_s=stopping.ANSWER_S)
         )
     except BusyError as frozen:
-        _tell({"running": True, "responding": False, "pid": running.pid, "text": str(frozen)}, as_json)
+        _tell({"state": "frozen", "pid": running.pid, "text": str(frozen)}, as_json)
         return exits.UNAVAILABLE
-    told = {"running": True, "responding": True, **msgspec.to_builtins(found)}
+    told = msgspec.to_builtins(found)
     told["text"] = (
         f"Daemon {found.version}, process {found.pid}, {found.state} for {_span(found.uptime_ms / 1000)}.\n"
         f"{found.connections} connections, {found.running} turns running, {found.queued} waiting, "

@@ -74,12 +74,13 @@ def _table(found: list[SessionInfo]) -> None:
     if not found:
         click.echo('No sessions yet. Begin one with: dragoman ask "…"')
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    plain = not coloured(sys.stdout)
+    table = Table(box=None, pad_edge=False, header_style="" if plain else "dim")
     for name in ("Session", "Changed", "State", "Turns", "Cost", "Folder", "Title"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     for each in found:
         table.add_row(*(Text(cell) for cell in _row(each, whole=False)))
-    Console(no_color=not coloured(sys.stdout), highlight=False).print(table)
+    Console(no_color=plain, highlight=False).print(table)
 
 
 def _row(each: SessionInfo, *, whole: bool) -> list[str]:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import click
 
+from dragoman.cli import exits
+
 _INSTALL = "This command needs the daemon's packages. Run: pip install 'dragoman[daemon]'"
 _AS_THEY_ARE = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -15,8 +17,11 @@ def sim(arguments: Sequence[str]) -> int:
     try:
         from dragoman_sim.__main__ import main
     except ImportError as missing:
-        raise click.ClickException(f"{_INSTALL} ({missing})") from None
-    return main(list(arguments))
+        return _missing(missing)
+    try:
+        return main(list(arguments))
+    except SystemExit as left:  # its own --help, or wrong usage
+        return left.code if isinstance(left.code, int) else exits.OK
 
 
 @click.command("demo")
@@ -29,6 +34,11 @@ def demo(keep: bool, as_json: bool) -> int:
     try:
         showing = importlib.import_module("dragoman.cli.demo")
     except ImportError as missing:
-        raise click.ClickException(f"{_INSTALL} ({missing})") from None
+        return _missing(missing)
     status: int = showing.run(keep=keep, as_json=as_json)
     return status
+
+
+def _missing(missing: ImportError) -> int:
+    click.echo(f"dragoman: {_INSTALL} ({missing})", err=True)
+    return exits.UNAVAILABLE
