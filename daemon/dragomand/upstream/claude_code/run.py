@@ -143,7 +143,8 @@ class ClaudeCodeRun:
         return True
 
     async def close(self) -> None:
-        """End the process and all its descendants, within 6 s."""
+        """End the process and all its descendants, within 6 s; a running turn ends as `interrupted`."""
+        await self.interrupt()
         if self._child is not None:
             await self._child.close()
         await self._control.settle()

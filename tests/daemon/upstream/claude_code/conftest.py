@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from dragoman_protocol.stream import Event
 from dragoman_sim import Simulator
-
 from dragomand.process.ledger import Ledger
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, RunSpec, TurnOutcome, UpstreamRun
@@ -73,8 +72,27 @@ class World:
     def config(self) -> Path:
         return self.home / ".claude"
 
+    def cli_pid(self, talk: "Talk") -> int:
+        """Return the process id of the CLI itself: the guard's only child."""
+        guard = talk.run._child.pid
+        return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
+
+    def survivors(self) -> list[str]:
+        """Return the command lines of all processes that were started with this home."""
+        mark = f"HOME={self.home}".encode()
+        found = []
+        for process in Path("/proc").iterdir():
+            if process.name.isdigit():
+                try:
+                    if mark in (process / "environ").read_bytes().split(b"\0"):
+                        found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                except OSError:
+                    continue
+        return found
+
     def environment(self) -> dict[str, str]:
-        return {"HOME": str(self.home), "PATH": "/usr/local/bin:/usr/bin:/bin", "CLAUDE_CONFIG_DIR": str(self.config)}
+        home, path = str(self.home), "/usr/local/bin:/usr/bin:/bin"
+        return {"HOME": home, "PATH": path, "CLAUDE_CONFIG_DIR": str(self.config)}
 
     def spec(self, **choices: Any) -> RunSpec:
         return RunSpec(**{"session_id": str(uuid.uuid4()), "cwd": self.cwd, **choices})

@@ -1,0 +1,101 @@
+"""What the API does wrong, seen through the real CLI, and the class that each failure is given."""
+
+import pytest
+from dragoman_protocol.stream import Retrying, TextDelta
+from dragoman_sim import Cut, Malformed, Reply, Rule, Status, StreamError, When
+
+CLASSES = [
+    pytest.param("unauthorized", "auth", 401, id="401"),
+    pytest.param("forbidden", "auth", 403, id="403"),
+    pytest.param("rate_limited", "throttle", 429, id="429"),
+    pytest.param("spend_cap", "quota", 429, id="spend cap"),
+    pytest.param("spend_limit_400", "quota", 400, id="400 spend limit"),
+    pytest.param("payment_required", "quota", 402, id="402"),
+    pytest.param("bad_request", "caller", 400, id="400"),
+    pytest.param("not_found", "caller", 404, id="404"),
+    pytest.param("too_large", "caller", 413, id="413"),
+    pytest.param("server_error", "overload", 500, id="500"),
+    pytest.param("bad_gateway", "overload", 502, id="502 with HTML"),
+    pytest.param("overloaded", "overload", 529, id="529"),
+    pytest.param(StreamError(), "overload", 529, id="529 in the stream"),
+    pytest.param("cut_before_headers", "overload", None, id="cut before headers"),
+    pytest.param(Cut("inside_block"), "overload", None, id="cut in the stream"),
+    pytest.param(Cut("inside_block", reset=True), "overload", None, id="reset in the stream"),
+]
+
+
+@pytest.mark.parametrize(("fault", "category", "status"), CLASSES)
+async def test_failures_are_classified(talking, fault, category, status):
+    rules = [Rule(When(text="go"), Reply(["this ", "and that"]), fault=fault)]
+    async with talking(rules) as talk:
+        outcome = await talk.send("go")
+        record = await talk.sim.wait_for(1)
+    assert record.from_claude_code
+    assert outcome.status == "failed"
+    assert outcome.failure is not None
+    assert (outcome.failure.category, outcome.failure.status) == (category, status)
+    assert outcome.failure.message
+    assert outcome.cost_usd >= 0
+    assert outcome.failure.retry_after_ms is None or category == "throttle"
+
+
+async def test_a_spend_cap_is_found_out_with_one_request(talking):
+    async with talking([Rule(When(text="go"), fault="spend_cap")]) as talk:
+        await talk.send("go")
+        assert len(talk.sim.messages) == 1
+
+
+async def test_a_retry_is_told_and_its_success_counts(talking, world):
+    events = world.events()
+    rules = [Rule(When(text="go"), "Here.", fault="rate_limited", times=1), Rule(When(text="go"), "Here.")]
+    async with talking(rules) as talk:
+        outcome = await talk.send("go", events)
+    assert outcome.status == "completed"
+    (retry,) = events.of(Retrying)
+    assert (retry.attempt, retry.category) == (1, "rate_limit")
+    assert retry.retry_after_ms >= 1000
+
+
+async def test_after_a_failure_the_process_takes_the_next_turn(talking):
+    rules = [Rule(When(text="on"), "On."), Rule(When(text="go"), fault="bad_request")]
+    async with talking(rules) as talk:
+        assert (await talk.send("go")).status == "failed"
+        outcome = await talk.send("on")
+    assert (outcome.status, outcome.text) == ("completed", "On."), outcome
+
+
+async def test_a_line_of_several_megabytes_is_one_delta(talking, world):
+    events = world.events()
+    async with talking([Rule(When(text="go"), Reply(["a", "b"]), fault=Malformed("long_line"))]) as talk:
+        outcome = await talk.send("go", events)
+    assert outcome.status == "completed"
+    assert max(len(delta.text) for delta in events.of(TextDelta)) > 2_500_000
+    assert outcome.text == "".join(delta.text for delta in events.of(TextDelta))
+
+
+async def test_a_line_over_the_limit_fails_the_turn_and_the_session_is_kept(talking, world):
+    long = Reply(["a", "b"])
+    rules = [Rule(When(text="on"), "On."), Rule(When(text="go"), long, fault=Malformed("long_line"))]
+    async with talking(rules, settings={"max_line_bytes": 1_000_000}) as talk:
+        outcome = await talk.send("go")
+        assert (outcome.status, outcome.failure.category) == ("failed", "protocol")
+        await talk.run.close()
+        resume = talk.run.upstream_session_id
+        async with talking(sim=talk.sim, resume=resume) as again:
+            assert (await again.send("on")).text == "On."
+            assert again.run.upstream_session_id == resume
+
+
+async def test_half_a_character_does_not_lose_the_turn(talking, world):
+    events = world.events()
+    async with talking([Rule(When(text="go"), Reply(["a", "b"]), fault="lone_surrogate")]) as talk:
+        outcome = await talk.send("go", events)
+    assert outcome.status == "completed"
+    assert "\ufffd" in outcome.text
+
+
+async def test_the_servers_hint_is_passed_on(talking):
+    rules = [Rule(When(text="go"), fault=Status(429, retry_after=2))]
+    async with talking(rules) as talk:
+        outcome = await talk.send("go")
+    assert outcome.failure.retry_after_ms >= 2000
