@@ -11,6 +11,7 @@ from typing import Literal
 from .errors import RpcError
 
 Framing = Literal["headers", "lines"]
+"""How messages are told apart on the wire."""
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Longest message in bytes."""

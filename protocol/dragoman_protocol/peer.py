@@ -68,6 +68,7 @@ class Reply(msgspec.Struct, eq=False):
 
 
 Arrival = Request | Notification | Response | Reply
+"""What bytes that were received amount to."""
 
 
 class _Batch(msgspec.Struct, eq=False):

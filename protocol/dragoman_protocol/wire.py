@@ -21,8 +21,8 @@ Id = int | str
 """A request's id. Numbers with a fraction or an exponent and booleans are not ids here."""
 
 NO_RAW = msgspec.Raw()
-_UNSET = msgspec.UNSET
 """A member that is not there."""
+_UNSET = msgspec.UNSET
 
 _SafeInt = Annotated[int, msgspec.Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 """Beyond these a client in JavaScript would get another id back than it sent."""
