@@ -1,0 +1,84 @@
+"""Which credential is told, and when there is none."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from dragomand.engine.auth import LOGIN_FILE, Auth
+from dragomand.engine.errors import EngineError
+
+KEY = "sk-ant-api03-secret"
+
+
+def auth(folder: Path, api_key: str | None = None, **environment: str) -> Auth:
+    return Auth(api_key=api_key, environment=environment, claude_config_dir=str(folder))
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+@pytest.mark.parametrize("logged_in", [False, True])
+def test_the_order_of_credentials(tmp_path: Path, key: str | None, logged_in: bool) -> None:
+    if logged_in:
+        (tmp_path / LOGIN_FILE).write_text("{}")
+    status = auth(tmp_path, key).status()
+    source = "environment" if key else "claudeCodeLogin" if logged_in else "none"
+    assert (status.source, status.authenticated, status.token_present) == (
+        source,
+        source != "none",
+        key is not None,
+    )
+    assert status.provider == "anthropic"
+    assert (status.expires_at, status.time_until_expiry_hours) == (None, None)
+    assert (status.next_step is None) == (source != "none")
+
+
+def test_an_empty_key_is_none(tmp_path: Path) -> None:
+    empty = auth(tmp_path, "")
+    assert empty.api_key() is None
+    assert not empty.status().token_present
+
+
+def test_the_key_is_in_nothing_that_is_told(tmp_path: Path) -> None:
+    holder = auth(tmp_path, KEY)
+    assert KEY.encode() not in msgspec.json.encode(holder.status())
+    assert KEY not in repr(holder)
+    assert holder.api_key() == KEY
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on"])
+@pytest.mark.parametrize(
+    ("variable", "provider"), [("CLAUDE_CODE_USE_BEDROCK", "bedrock"), ("CLAUDE_CODE_USE_VERTEX", "vertex")]
+)
+def test_other_providers_are_named_and_not_supported_yet(
+    tmp_path: Path, variable: str, provider: str, value: str
+) -> None:
+    other = auth(tmp_path, KEY, **{variable: value})
+    status = other.status()
+    assert (status.provider, status.authenticated, status.source) == (provider, False, "none")
+    with pytest.raises(EngineError, match=f"{provider} is not supported yet: unset {variable}") as caught:
+        other.require()
+    assert caught.value.kind == "auth_required"
+
+
+@pytest.mark.parametrize("value", ["", "0", "false"])
+def test_a_variable_that_says_no(tmp_path: Path, value: str) -> None:
+    assert auth(tmp_path, KEY, CLAUDE_CODE_USE_BEDROCK=value).status().provider == "anthropic"
+
+
+def test_without_a_credential_the_next_step_is_named(tmp_path: Path) -> None:
+    nobody = auth(tmp_path)
+    with pytest.raises(EngineError) as caught:
+        nobody.require()
+    assert caught.value.kind == "auth_required"
+    assert caught.value.data["next_step"] == nobody.status().next_step
+    for words in ("ANTHROPIC_API_KEY", "dragoman daemon restart", "log in once with `claude`"):
+        assert words in str(caught.value)
+
+
+def test_a_login_after_the_start_is_found_when_it_is_needed(tmp_path: Path) -> None:
+    late = auth(tmp_path / "claude")
+    assert not late.status().authenticated
+    (tmp_path / "claude").mkdir()
+    (tmp_path / "claude" / LOGIN_FILE).write_text("never read")
+    assert not late.status().authenticated  # from memory
+    late.require()
+    assert late.status().source == "claudeCodeLogin"
