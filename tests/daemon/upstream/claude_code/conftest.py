@@ -1,6 +1,7 @@
 """The real Claude Code CLI against the simulator, in a home of its own, so that it finds no credential."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -77,18 +78,20 @@ class World:
         guard = talk.run._child.pid
         return int(Path(f"/proc/{guard}/task/{guard}/children").read_text().split()[0])
 
-    def survivors(self) -> list[str]:
-        """Return the command lines of all processes that were started with this home."""
+    def pids(self) -> list[int]:
+        """Return all processes that were started with this home."""
         mark = f"HOME={self.home}".encode()
         found = []
         for process in Path("/proc").iterdir():
             if process.name.isdigit():
-                try:
+                with contextlib.suppress(OSError):
                     if mark in (process / "environ").read_bytes().split(b"\0"):
-                        found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-                except OSError:
-                    continue
+                        found.append(int(process.name))
         return found
+
+    def survivors(self) -> list[str]:
+        """Return the command lines of these processes."""
+        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in self.pids()]
 
     def environment(self) -> dict[str, str]:
         home, path = str(self.home), "/usr/local/bin:/usr/bin:/bin"
