@@ -1,5 +1,6 @@
 """A home of its own for a real daemon, the real commands in it, and the end of whatever was started there."""
 
+import contextlib
 import json
 import os
 import select
@@ -77,6 +78,15 @@ class Home:
         """Return the log's messages."""
         return [line["message"] for line in self.log()]
 
+    def others(self, daemon: int) -> list[int]:
+        """Return the processes that have this home in their environment, but for the daemon."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if f"HOME={self.env['HOME']}\0".encode() in Path("/proc", pid, "environ").read_bytes():
+                    found.append(int(pid))
+        return [pid for pid in found if pid != daemon]
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send the daemon that holds the lock a signal and wait for its end."""
         pid = read_record(self.paths).get("pid")
@@ -120,17 +130,32 @@ class Conversation:
         connection.settimeout(LIMIT_S)
         self.connection = connection
         self.file = connection.makefile("rwb")
+        self.requests = 0
+        self.responses: dict[int, Any] = {}
 
-    def ask(self, method: str, params: Any = None, request: int = 1) -> Any:
-        """Send a request and return its response; notifications before it are passed over."""
-        body = {"jsonrpc": "2.0", "id": request, "method": method, "params": params or {}}
+    def send(self, method: str, params: Any = None) -> int:
+        """Send a request and return its id."""
+        self.requests += 1
+        body = {"jsonrpc": "2.0", "id": self.requests, "method": method, "params": params or {}}
         self.file.write(json.dumps(body).encode() + b"\n")
         self.file.flush()
-        while line := self.file.readline():
+        return self.requests
+
+    def answer(self, request: int) -> Any:
+        """Return the response to a request; notifications before it are passed over."""
+        while request not in self.responses:
+            line = self.file.readline()
+            if not line:
+                raise EOFError
             message = json.loads(line)
-            if message.get("id") == request:
-                return message
-        raise EOFError
+            if "method" not in message:
+                assert message["id"] not in self.responses, "answered twice"
+                self.responses[message["id"]] = message
+        return self.responses[request]
+
+    def ask(self, method: str, params: Any = None) -> Any:
+        """Send a request and return its response."""
+        return self.answer(self.send(method, params))
 
     def ended(self) -> bool:
         """Read until the daemon closes; whatever comes before is passed over."""
