@@ -9,11 +9,13 @@ An exception at the wrong moment (Ctrl-C between reading bytes and understanding
 which cancels what runs on it; a half-understood conversation is never continued.
 """
 
+import contextlib
 import select
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
@@ -164,7 +166,8 @@ class Link:
         poll.register(connection, select.POLLIN | (select.POLLOUT if self.conversation.out else 0))
         quiet = max(0.0, self._heard_at + self._quiet_s - time.monotonic())
         left = _left(deadline)
-        ready = dict(poll.poll(1000 * (quiet if left is None else min(left, quiet))))
+        with _rung_by_signals(self._wakes.fileno()):
+            ready = dict(poll.poll(1000 * (quiet if left is None else min(left, quiet))))
         with self._changed:
             try:
                 if ready.get(self._woken.fileno()):
@@ -255,6 +258,26 @@ class Link:
     def _decide(self, question: Question) -> PermissionDecision:
         assert self._on_permission is not None  # otherwise the conversation answers by itself
         return decision_of(self._on_permission(question.params))
+
+
+@contextlib.contextmanager
+def _rung_by_signals(fd: int) -> Iterator[None]:
+    """Let a signal of the main thread's leave a byte at *fd*, unless somebody else wants those bytes.
+
+    A signal that comes just before a system call does not interrupt it: without the byte, Ctrl-C could go
+    unnoticed until the daemon says something.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    if before != -1:
+        signal.set_wakeup_fd(before)
+    try:
+        yield
+    finally:
+        if before == -1:
+            signal.set_wakeup_fd(-1)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -5,6 +5,8 @@ error to stderr as one line of JSON.
 """
 
 import os
+import select
+import signal
 import sys
 import time
 
@@ -178,12 +180,16 @@ class _Exchange:
         self.held = b""
         self.connection: socket.socket | None = None
         self.has_asked = False
+        # A signal just before a system call does not interrupt it; the byte that it leaves here does.
+        self.rung, self.bell = os.pipe()
+        os.set_blocking(self.bell, False)
 
     def run(self) -> "dict[str, Any]":
         """Return the response; the deadline or an interruption cancels the request first."""
         limit = self.command.timeout_s
         if limit is not None:
             self.deadline = time.monotonic() + limit
+        before = signal.set_wakeup_fd(self.bell, warn_on_full_buffer=False)
         try:
             return self.talk()
         except locate.LocateError as failed:
@@ -193,6 +199,9 @@ class _Exchange:
         except KeyboardInterrupt:
             self.cancel(exits.INTERRUPTED, "request_cancelled", "Interrupted; the request was cancelled.")
         finally:
+            signal.set_wakeup_fd(before)
+            os.close(self.bell)
+            os.close(self.rung)
             if self.connection is not None:
                 self.connection.close()
         raise AssertionError
@@ -254,7 +263,7 @@ class _Exchange:
             if ended:
                 self.held = rest
                 return line
-            self.limit(self.connection)
+            self.wait(self.connection)
             try:
                 data = self.connection.recv(1 << 18)
             except ConnectionError:
@@ -262,6 +271,20 @@ class _Exchange:
             if not data:
                 return None
             self.held += data
+
+    def wait(self, connection: "socket.socket") -> None:
+        """Wait until there is something to receive; `TimeoutError` if the deadline comes first."""
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        poll.register(self.rung, select.POLLIN)
+        while True:
+            left = None if self.deadline is None else self.deadline - time.monotonic()
+            ready = dict(poll.poll(None if left is None else 1000 * max(0.0, left)))
+            if connection.fileno() in ready:
+                return
+            if not ready:
+                raise TimeoutError
+            os.read(self.rung, 1)
 
     def told(self, message: "dict[str, Any]") -> None:
         """Print a notification if that was asked for; refuse a request: this client answers none."""
