@@ -20,6 +20,10 @@ class ControlError(Exception):
     """Claude Code answered a control request with an error, or not at all."""
 
 
+class ControlLostError(ControlError):
+    """Claude Code ended, or closed its input, before it answered."""
+
+
 class Control:
     """The control channel of one process."""
 
@@ -45,7 +49,7 @@ class Control:
         self._waiting[request_id] = answer
         frame = {"type": "control_request", "request_id": request_id, "request": request}
         if not self._write(encode(frame)):
-            answer.set_exception(ControlError("Claude Code does not listen any more."))
+            answer.set_exception(ControlLostError("Claude Code does not listen any more."))
         return answer
 
     def answered(self, answer: ControlAnswer) -> None:
@@ -84,7 +88,7 @@ class Control:
         self.withdraw_questions()
         for waiting in list(self._waiting.values()):
             if not waiting.done():
-                waiting.set_exception(ControlError("Claude Code ended before it answered."))
+                waiting.set_exception(ControlLostError("Claude Code ended before it answered."))
 
     async def settle(self) -> None:
         """Wait for the ends of the questions that were taken back."""

@@ -14,7 +14,7 @@ from dragomand.process import children
 from dragomand.process.ledger import Ledger
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize
-from dragomand.upstream.claude_code.control import Control, ControlError
+from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
 from dragomand.upstream.claude_code.wire import (
@@ -167,8 +167,9 @@ class ClaudeCodeRun:
             self._control.withdrawn(frame.request_id)
         else:
             self._note(frame, line)
-            if self._turn is not None:
-                self._turn.take(frame, line)
+            turn = self._turn
+            if turn is not None and not turn.outcome.done():
+                turn.take(frame, line)
             elif frame is None or isinstance(frame, Result):
                 self._refusal = frame or self._refusal
                 self.stray_frames += 1
@@ -179,14 +180,14 @@ class ClaudeCodeRun:
             return
         if isinstance(frame, System) and frame.claude_code_version:
             self._version = frame.claude_code_version
-        if frame.session_id is None or frame.session_id == self._session_id:
-            return
-        if self._session_seen:
-            self._session_id = frame.session_id  # a new conversation in the same process: /clear
-        elif self._turn is not None:
-            opened, wanted = frame.session_id, self._session_id
+        opened = frame.session_id
+        if opened == self._session_id:
+            self._session_seen = True
+        elif opened is not None and self._session_seen:
+            self._session_id = opened  # a new conversation in the same process: /clear
+        elif opened is not None and self._turn is not None:
+            wanted = self._session_id
             self._abandon(f"Claude Code opened session {opened} instead of {wanted}.", "mismatch")
-        self._session_seen = True
 
     def _ended(self) -> None:
         self._control.lost()
@@ -245,7 +246,7 @@ class ClaudeCodeRun:
             return Failure("crash", f"Claude Code was not ready after {timeout_s:g} s.", detail=detail)
         if status in _NOT_STARTED:
             return Failure("missing", f"Claude Code cannot be started (status {status}).", detail=detail)
-        if child is not None and child.ended and status is not None:
+        if isinstance(failed, ControlLostError):
             return Failure("crash", f"Claude Code ended with status {status} while starting.", detail=detail)
         return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
 

@@ -81,9 +81,7 @@ class Turn:
         self._started = False
 
     def take(self, frame: AnyFrame | None, line: bytes) -> None:
-        """Take a frame that is no control frame."""
-        if self.outcome.done():
-            return
+        """Take a frame that is no control frame; not once the outcome is there."""
         if isinstance(frame, Result):
             if self._is_mine(frame):
                 self._end(frame)
@@ -99,7 +97,7 @@ class Turn:
         try:
             self._translator.translate(frame, line)
         except Exception as wrong:  # noqa: BLE001 (the sink's; it is raised to whoever sent the message)
-            if not self.outcome.done():
+            if not self.outcome.done():  # a message that was not taken has ended the turn just now
                 self.outcome.set_exception(wrong)
 
     def fail(self, failure: Failure) -> None:
