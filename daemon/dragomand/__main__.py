@@ -36,10 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run_private(arguments.set)
         return _run_shared(readiness, arguments.set)
     except Exception as failed:  # noqa: BLE001  # the starter must learn of it, whatever it is
-        text = str(failed) if isinstance(failed, LocateError) else f"{type(failed).__name__}: {failed}"
+        text = _reason(failed)
         readiness.failed(text)
         print(f"dragomand: {text}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _reason(failed: Exception) -> str:
+    """Return what a person is told: the error itself, out of the groups that task groups make, redacted."""
+    from dragomand.store.errors import StorageError
+    from dragomand.telemetry.redaction import Redactor, secrets_of
+
+    while isinstance(failed, ExceptionGroup) and len(failed.exceptions) == 1:
+        failed = failed.exceptions[0]
+    for_people = isinstance(failed, LocateError | StorageError)
+    text = str(failed) if for_people else f"{type(failed).__name__}: {failed}"
+    return Redactor(secrets_of(os.environ))(text)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

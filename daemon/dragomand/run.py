@@ -86,6 +86,9 @@ async def _app(
             background.start_soon(_reap, ledger, logger)
             yield app
             background.cancel_scope.cancel()
+    except Exception:
+        logger.exception("the daemon failed")
+        raise
     finally:
         logger.info("stopped")
         close_logging()

@@ -35,7 +35,7 @@ def begin(home: Any, sim: Remote, converse: Callable[..., Any], tmp_path: Path) 
     """Connect, begin a turn and wait until it is in its middle; returns the conversation and the request."""
     folder = tmp_path / "work"
     folder.mkdir()
-    turns = []
+    turns: list[None] = []
 
     def begin() -> Any:
         turns.append(None)
