@@ -151,6 +151,20 @@ def test_too_much_to_be_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not both.talk.start_afresh()
 
 
+def test_a_long_message_and_all_after_it_wait_for_the_answer_to_initialize() -> None:
+    both = Both()
+    long = msgspec.defstruct("Long", [("a", str, "x" * conversation.LONGEST_BEFORE_OPEN)])()
+    both.call("one")
+    both.talk.call(Pending("long"), long)
+    both.call("two")
+    first, second = both.heard()
+    assert (first.method, second.method) == ("initialize", "one")
+    both.talk.receive(both.peer.respond(first, {}))
+    assert [request.method for request in both.heard()] == ["long", "two"]
+    both.talk.call(Pending("long"), long)
+    assert [request.method for request in both.heard()] == ["long"]
+
+
 def test_events_go_to_the_request_that_brought_their_token(both: Both) -> None:
     woken: list[str] = []
     one = both.call("query/run", lambda: woken.append("one"), token=1)

@@ -43,6 +43,9 @@ make harmless; durable ones may take ten times as much, and beyond that the turn
 FRESH_STARTS = 3
 """How many daemons that are leaving a request is told to, one after the other, before it fails."""
 
+LONGEST_BEFORE_OPEN = 1024 * 1024
+"""Longest message, in bytes, that a daemon takes before it has answered `initialize`; longer ones wait."""
+
 _REPEATABLE_BYTES = 32 * 1024 * 1024
 
 
@@ -104,6 +107,7 @@ class Conversation:
         """Why the conversation is over; None while it is not."""
         self._peer = Peer(framing="lines")
         self._said: bytearray | None = bytearray()
+        self._held: list[bytes] = []
         self._heard = False
         self._fresh_starts = 0
         self._asks = asks
@@ -153,6 +157,9 @@ class Conversation:
             self._say(self._peer.notify("exit", Empty()))
 
     def _say(self, data: bytes) -> None:
+        if self._held or (len(data) > LONGEST_BEFORE_OPEN and not self.handshake.answered):
+            self._held.append(data)
+            return
         self.out += data
         if self._said is not None:
             self._said += data
@@ -214,8 +221,12 @@ class Conversation:
         pending.result = response.result
         error = None if response.error is None else from_rpc(response.error)
         self._settle(pending, self.failed or error)
-        if pending is self.handshake and pending.error is not None:
-            self.lost(pending.error)
+        if pending is self.handshake:
+            if pending.error is not None:
+                self.lost(pending.error)
+            held, self._held = self._held, []
+            for data in held:
+                self._say(data)
 
     def _settle(self, pending: Pending, error: DragomanError | None) -> None:
         pending.error = error

@@ -153,6 +153,25 @@ def test_what_is_told_meanwhile(call: Callable[..., Any], scripted: Any) -> None
     assert json.loads(second) == {"text": "Hello"}
 
 
+def test_a_long_request_waits_until_the_connection_is_open(call: Callable[..., Any], scripted: Any) -> None:
+    """Until then a daemon takes 1 MiB a message."""
+    long = json.dumps({"a": "x" * 2_000_000})
+    open_with = scripted.scripts["initialize"]
+
+    def initialize(connection: Any, request: Any, params: dict[str, Any]) -> None:
+        assert len(connection.peer.incoming) == 1
+        assert not connection.peer.decoder._held
+        open_with(connection, request, params)
+
+    scripted.on("initialize", initialize)
+    scripted.answers("x/y", {})
+    assert call("x/y", "-", stdin=long).status == 0
+    scripted.on("x/y", lambda connection, request, params: connection.close())
+    assert call("x/y", "-", stdin=long).status == 74
+    scripted.fails("initialize", "too_many_clients")
+    assert call("x/y", "-", stdin=long).status == 1
+
+
 def test_questions_are_refused(call: Callable[..., Any], scripted: Any) -> None:
     def ask(connection: Any, request: Any, params: dict[str, Any]) -> None:
         connection.ask(

@@ -50,6 +50,7 @@ For 69, 74, 124 and 130 stderr has {"message", "data": {"kind"}} as well.
 
 _CANCEL_S = 10.0
 _FRESH_STARTS = 3
+_LONGEST_BEFORE_OPEN = 1024 * 1024
 _DEFAULT_SCOPES = ("query", "tools", "approve")
 
 
@@ -176,7 +177,8 @@ class _Exchange:
     def __init__(self, command: _Command, params: object) -> None:
         self.command = command
         self.deadline: float | None = None
-        self.said = _request(command, params)
+        self.hello = _hello(command)
+        self.request = _encode({"id": 1, "method": command.method, "params": params})
         self.held = b""
         self.connection: socket.socket | None = None
         self.has_asked = False
@@ -212,13 +214,28 @@ class _Exchange:
         for left in reversed(range(_FRESH_STARTS)):
             self.connection, self.held = self.open(paths), b""
             self.limit(self.connection)
-            self.has_asked = True
-            self.send(self.said)
-            answer = self.listen()
+            answer = self.converse()
             if answer is not None and not (left and _is_draining(answer)):
                 return answer
             self.connection.close()
         raise _closed()
+
+    def converse(self) -> "dict[str, Any] | None":
+        """Say it on this connection and return the response; None if the daemon closed without a word."""
+        if len(self.request) <= _LONGEST_BEFORE_OPEN:
+            self.has_asked = True
+            self.send(self.hello + self.request)
+            return self.listen(1)
+        self.send(self.hello)
+        opened = self.listen(0)
+        if opened is None or "error" in opened:
+            return opened
+        self.has_asked = True
+        self.send(self.request)
+        answer = self.listen(1)
+        if answer is None:
+            raise _closed()
+        return answer
 
     def open(self, paths: locate.Paths) -> "socket.socket":
         """Return a connection to the daemon."""
@@ -236,8 +253,8 @@ class _Exchange:
                 raise TimeoutError
             connection.settimeout(left)
 
-    def listen(self) -> "dict[str, Any] | None":
-        """Return the response to our request; None if the daemon closed before it said anything."""
+    def listen(self, id: int) -> "dict[str, Any] | None":
+        """Return the response to the request *id*; None if the daemon closed before it said anything."""
         import json
 
         heard = False
@@ -251,7 +268,7 @@ class _Exchange:
             message: dict[str, Any] = json.loads(line)
             if "method" in message:
                 self.told(message)
-            elif message.get("id") == 1 or "error" in message:
+            elif message.get("id") == id or "error" in message:
                 # An error before ours answers `initialize`, or could not be matched: ours will not come.
                 return message
 
@@ -318,7 +335,7 @@ class _Exchange:
             self.connection.settimeout(_CANCEL_S)
             self.say({"method": "$/cancelRequest", "params": {"id": 1}})
             try:
-                answer = self.listen() or {}
+                answer = self.listen(1) or {}
             except (TimeoutError, _FinishedError):
                 answer = {}
             finished.error = answer.get("error") or finished.error
@@ -330,12 +347,11 @@ def _is_draining(answer: "dict[str, Any]") -> bool:
     return isinstance(data, dict) and data.get("kind") == "draining"
 
 
-def _request(command: _Command, params: object) -> bytes:
+def _hello(command: _Command) -> bytes:
     initialize: dict[str, object] = {"clientInfo": {"name": "dragoman rpc"}}
     if command.scopes:
         initialize["scopes"] = [*_DEFAULT_SCOPES, *command.scopes]
-    first = _encode({"id": 0, "method": "initialize", "params": initialize})
-    return first + _encode({"id": 1, "method": command.method, "params": params})
+    return _encode({"id": 0, "method": "initialize", "params": initialize})
 
 
 def _encode(message: "dict[str, object]") -> bytes:
