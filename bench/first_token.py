@@ -2,8 +2,8 @@
 
     python bench/first_token.py [--rounds 8] [--json]
 
-All three start a Claude Code process for the question and get their answer from the same simulator; the rounds are
-interleaved, so that whatever else the machine does falls on all. What is compared is the ratio in one run.
+All three start a Claude Code process for the question and get their answer from the same simulator; the rounds
+are interleaved, so that whatever else the machine does falls on all. What counts is the ratio in one run.
 """
 
 import argparse
@@ -37,10 +37,14 @@ def main() -> int:
         home.mkdir(mode=0o700)
         work.mkdir()
         env = {
-            "HOME": str(home), "PATH": os.environ["PATH"], "CLAUDE_CONFIG_DIR": str(home / ".claude"),
-            "ANTHROPIC_BASE_URL": sim.url, "ANTHROPIC_API_KEY": KEY, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "CLAUDE_CONFIG_DIR": str(home / ".claude"),
+            "ANTHROPIC_BASE_URL": sim.url,
+            "ANTHROPIC_API_KEY": KEY,
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
-        }  # fmt: skip
+        }
         with dragoman.connect("bench", env=env, scopes=["query", "admin"]) as client:
             ways: dict[str, Callable[[], float]] = {
                 "daemon": lambda: through_daemon(client, work),
@@ -85,9 +89,10 @@ def bare_cli(env: dict[str, str], work: Path) -> float:
     from claude_agent_sdk import __file__ as sdk
 
     command = [
-        str(Path(sdk).parent / "_bundled" / "claude"), "-p", PROMPT, "--output-format", "stream-json", "--verbose",
-        "--include-partial-messages", "--setting-sources", "user", "--strict-mcp-config",
-    ]  # fmt: skip
+        str(Path(sdk).parent / "_bundled" / "claude"),
+        *("-p", PROMPT, "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
+        *("--setting-sources", "user", "--strict-mcp-config"),
+    ]
     began = time.perf_counter()
     first = 0.0
     with subprocess.Popen(

@@ -2,7 +2,7 @@
 
     python bench/footprint.py [--rounds 10] [--json]
 
-The start is also given as a ratio to a bare `python -c pass` in the same run. Ready means: a client is connected.
+The start is also given as a ratio to a bare `python -c pass` in the same run. Ready: a client is connected.
 """
 
 import argparse

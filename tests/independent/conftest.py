@@ -26,7 +26,9 @@ async def sim() -> AsyncIterator[Simulator]:
 async def env(sim: Simulator, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     for name in ("home", "run", "work"):
         (tmp_path / name).mkdir(mode=0o700)
-    kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE")}
+    kept = {
+        name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE")
+    }
     env = {
         **kept,
         "HOME": str(tmp_path / "home"),

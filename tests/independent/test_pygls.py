@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dragoman_sim import Simulator
 from pygls.client import JsonRPCClient
 from pygls.exceptions import JsonRpcException
 
 
-async def test_pygls_asks_watches_cancels_and_leaves(env: dict[str, str], sim: Simulator, tmp_path: Path) -> None:
+async def test_pygls_asks_watches_cancels_and_leaves(
+    env: dict[str, str], sim: Simulator, tmp_path: Path
+) -> None:
     client = JsonRPCClient()
     events: list[Any] = []
     counting = asyncio.Event()
@@ -39,14 +42,12 @@ async def test_pygls_asks_watches_cancels_and_leaves(env: dict[str, str], sim: S
         )
         await counting.wait()
         client.protocol.notify("$/cancelRequest", {"id": "to-cancel"})
-        try:
+        with pytest.raises(JsonRpcException) as cancelled:
             await asyncio.wrap_future(counted)
-        except JsonRpcException as error:
-            assert error.code == -32800
-            assert error.data["kind"] == "request_cancelled"
-            assert error.data["text"] == "1, 2, 3, "
-        else:
-            raise AssertionError("expected the cancelled query to end with an error")
+        error: Any = cancelled.value
+        assert error.code == -32800
+        assert error.data["kind"] == "request_cancelled"
+        assert error.data["text"] == "1, 2, 3, "
         await request("shutdown", None)
         client.protocol.notify("exit", None)
         await client.stop()

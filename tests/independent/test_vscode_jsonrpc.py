@@ -1,4 +1,4 @@
-"""Microsoft's `vscode-jsonrpc` in Node.js, over the socket: initialize, a query with progress, a cancel, shutdown."""
+"""`vscode-jsonrpc` in Node.js, over the socket: initialize, a query with progress, a cancel, shutdown."""
 
 import asyncio
 import json

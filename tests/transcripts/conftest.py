@@ -68,7 +68,14 @@ class MemoryDaemon:
         logger = logging.getLogger("dragomand.transcripts")
         upstream = claude_code(config, self.env, KEY, Ledger(paths.state_dir), None)
         self.app = await self.stack.enter_async_context(
-            App.open(config=config, paths=paths, environment=self.env, api_key=KEY, upstream=upstream, logger=logger)
+            App.open(
+                config=config,
+                paths=paths,
+                environment=self.env,
+                api_key=KEY,
+                upstream=upstream,
+                logger=logger,
+            )
         )
 
     async def connect(self) -> Wire:
@@ -143,7 +150,10 @@ class StdioDaemon(SocketDaemon):
 
 class _StreamWire:
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, process: asyncio.subprocess.Process | None = None
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        process: asyncio.subprocess.Process | None = None,
     ) -> None:
         self.reader, self.writer, self.process = reader, writer, process
 
@@ -181,7 +191,8 @@ class Talker:
             data = await asyncio.wait_for(self.wire.read(), DEADLINE_S)
             if not data:
                 raise EOFError("the daemon closed the connection")
-            self.arrived += [json.loads(frame) for frame in self.decoder.feed(data) if isinstance(frame, bytes)]
+            frames = [frame for frame in self.decoder.feed(data) if isinstance(frame, bytes)]
+            self.arrived += map(json.loads, frames)
         return self.arrived.pop(0)
 
 
@@ -207,7 +218,8 @@ class Transcript:
             try:
                 await self.step(step)
             except Exception as failed:
-                raise AssertionError(f"{self.path.name}:{number}: {line}\n  {type(failed).__name__}: {failed}") from failed
+                where = f"{self.path.name}:{number}: {line}"
+                raise AssertionError(f"{where}\n  {type(failed).__name__}: {failed}") from failed
         return steps
 
     async def step(self, step: re.Match[str]) -> None:
@@ -259,7 +271,11 @@ class Transcript:
             raise ValueError(f"no such step: {action} {name} {more}")
 
     def fill(self, text: str) -> str:
-        return re.sub(r"\{\{(\w+)\}\}", lambda name: json.dumps(self.names[name[1]])[1:-1], text)
+        def value(name: re.Match[str]) -> str:
+            known = self.names[name[1]]
+            return json.dumps(known)[1:-1] if isinstance(known, str) else json.dumps(known)
+
+        return re.sub(r"\{\{(\w+)\}\}", value, text)
 
     def mismatch(self, pattern: Any, came: Any, path: str) -> str | None:
         """Why *came* does not match, or None."""
@@ -277,7 +293,8 @@ class Transcript:
                     return why
             return None
         if isinstance(pattern, list) and isinstance(came, list) and len(pattern) == len(came):
-            whys = (self.mismatch(part, each, f"{path}[{at}]") for at, (part, each) in enumerate(zip(pattern, came, strict=True)))
+            pairs = enumerate(zip(pattern, came, strict=True))
+            whys = (self.mismatch(part, each, f"{path}[{at}]") for at, (part, each) in pairs)
             return next((why for why in whys if why is not None), None)
         same = type(pattern) is type(came) and pattern == came
         return None if same else f"{path}: expected {pattern!r}"
@@ -307,7 +324,8 @@ MODES: dict[str, type[Any]] = {"memory": MemoryDaemon, "socket": SocketDaemon, "
 @asynccontextmanager
 async def stage(path: Path, mode: str, folder: Path) -> AsyncIterator[Transcript]:
     """Bring up simulator and daemon for one transcript."""
-    script = re.search(r"^```json simulator\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    text = await asyncio.to_thread(path.read_text)
+    script = re.search(r"^```json simulator\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     home, cwd, runtime = folder / "home", folder / "work", folder / "run"
     for each in (home, cwd, runtime):
         each.mkdir(mode=0o700)

@@ -1,7 +1,7 @@
-"""`dragoman demo`: the main job, offline, with the real Claude Code, in a temporary home that is removed afterwards.
+"""`dragoman demo`: the main job, offline, with the real Claude Code, in a temporary home.
 
-A simulator stands in for the Messages API on loopback; everything else is what runs every day. Each act checks
-what it shows: a demo that only looks right exits with 1.
+A simulator stands in for the Messages API on loopback; everything else is what runs every day. Each act
+checks what it shows: a demo that only looks right exits with 1. The home is removed at the end.
 """
 
 import json
@@ -114,7 +114,7 @@ class _Stage:
 
 
 def run(*, keep: bool = False, as_json: bool = False) -> int:
-    """Play the demo and return the exit status; *keep* leaves the folder, *as_json* prints only the outcome."""
+    """Play the demo and return the exit status; *keep* leaves the folder, *as_json*: only the outcome."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="dragoman-demo-"))
     outcome: dict[str, Any] = {}
@@ -172,7 +172,7 @@ def _two_clients(stage: _Stage) -> dict[str, Any]:
         status = script.daemon_status()
         _expect(status.claude_version is not None, "that the real Claude Code answered")
         stage.say(
-            f"\n    Claude Code {status.claude_version} answered in {answer.duration_ms} ms, in {pieces} pieces"
+            f"\n    Claude Code {status.claude_version} took {answer.duration_ms} ms, and said it in {pieces} pieces"
         )
         return {
             "session": answer.session_id,
@@ -189,7 +189,7 @@ def _edit(stage: _Stage) -> None:
     def allow(question: PermissionRequestParams) -> bool:
         asked.append(question)
         stage.say(
-            f"    May {question.tool_name} write {Path(question.input['file_path']).name}? The client says yes."
+            f"    May it {question.tool_name} {Path(question.input['file_path']).name}? The client says yes."
         )
         return True
 
@@ -206,20 +206,20 @@ def _interrupt(stage: _Stage) -> None:
     stage.say("    > Count to a million\n    ", end="")
     with stage.client("script") as script:
         said = ""
+        began = 0.0
         with script.stream("Count to a million", cwd=stage.project) as stream:
             for event in stream:
                 if isinstance(event, TextDelta):
                     said += event.text
                     stage.say(event.text, end="")
                     if "9" in said:
+                        began = time.monotonic()
                         break
-        began = time.monotonic()
+        took = round((time.monotonic() - began) * 1000)
         try:
             stream.result  # noqa: B018  # asking for the result is what raises
         except RequestCancelledError:
-            stage.say(
-                f"\n    stopped {round((time.monotonic() - began) * 1000)} ms after the client had enough"
-            )
+            stage.say(f"\n    stopped {took} ms after the client had enough")
         else:
             raise _FailedError("expected the interrupted turn to end as cancelled; it ended as completed")
 
@@ -245,7 +245,8 @@ def _simulator(folder: Path) -> Iterator[str]:
     script.write_text(json.dumps(_SCRIPT))
     command = [sys.executable, "-P", "-m", "dragoman_sim", "--script", str(script), "--until-stdin-closes"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdin is not None
         try:
             line = process.stdout.readline()
             if not line:
