@@ -129,6 +129,12 @@ class Child(asyncio.SubprocessProtocol):
             self._stderr += data
             del self._stderr[:-STDERR_CHARS]
 
+    def process_exited(self) -> None:
+        """Note that the guard has gone. One that was killed could not do its work, so it is done here."""
+        code = self._running().get_returncode()
+        if code is not None and code < 0:
+            sweep(self._entry.mark)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end: the guard has gone and its pipes with it."""
         transport = self._running()
@@ -136,8 +142,6 @@ class Child(asyncio.SubprocessProtocol):
         self.status = code if code is None or code >= 0 else 128 - code
         transport.close()
         self.let_go()
-        if code is not None and code < 0:
-            sweep(self._entry.mark)  # the guard itself was killed and could not do its work
         self._over.set()
         self._on_end()
 

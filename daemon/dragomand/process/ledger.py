@@ -126,12 +126,11 @@ def _signal(pid: int, started: str, number: int) -> None:
 def _wait_for_end(pid: int, started: str, deadline: float) -> bool:
     """Wait until the process is gone; False if it is still there at *deadline*."""
     try:
-        ended = _end_of(pid)
+        with _end_of(pid) as wait:
+            # Looked at after the watch is set, so that a pid that is used again is not mistaken.
+            return not is_alive(pid, started) or wait(max(0.0, deadline - time.monotonic()))
     except ProcessLookupError:
         return True
-    with ended as wait:
-        # Looked at after the watch is set, so that a pid that is used again is not mistaken.
-        return not is_alive(pid, started) or wait(max(0.0, deadline - time.monotonic()))
 
 
 @contextlib.contextmanager
