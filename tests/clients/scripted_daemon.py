@@ -115,7 +115,7 @@ class Connection:
             self.daemon.requests.append((arrival.method, params))
             self.daemon.scripts.get(arrival.method, _unscripted)(self, arrival, params)
         elif isinstance(arrival, Notification):
-            params = msgspec.json.decode(arrival.params)
+            params = msgspec.json.decode(arrival.params) if bytes(arrival.params) else {}
             self.daemon.told.append((arrival.method, params))
             if arrival.method == "$/cancelRequest" and self.daemon.cancels:
                 held = self.peer.incoming.get(params["id"])

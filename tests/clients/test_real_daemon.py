@@ -1,0 +1,150 @@
+"""The clients with the real daemon, the real Claude Code and, behind it, the simulator."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dragoman
+import pytest
+from dragoman.errors import RequestCancelledError, SessionNotFoundError
+from dragoman.sync import Client
+from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
+from dragoman_protocol.stream import (
+    AssistantText,
+    PermissionResolved,
+    TextDelta,
+    ToolResult,
+    ToolUse,
+    TurnCompleted,
+)
+from dragoman_sim.remote import in_process
+from dragoman_sim.script import Gate, Reply, Rule, When
+from dragoman_sim.script import ToolUse as Use
+
+KEY = "sk-ant-api03-anything"
+RULES = [
+    Rule(When(text="who was first"), "You said first: {first_prompt}"),
+    Rule(When(text="slowly"), Reply(["Half of it, ", Gate("half"), "and the rest."])),
+    Rule(
+        When(text="write"),
+        [Reply([Use("Write", {"file_path": "{cwd}/note.txt", "content": "by Claude"})]), "Tried."],
+    ),
+]
+
+
+@pytest.fixture
+def world(place: Any, tmp_path: Path) -> Iterator[Any]:
+    """A home with a simulator behind it: `env`, `sim`, and a folder to work in."""
+    with in_process(RULES) as sim:
+        kept = {name: value for name, value in os.environ.items() if name.startswith("COV") or name == "PATH"}
+        place.env = {
+            **kept,
+            "HOME": place.env["HOME"],
+            "XDG_RUNTIME_DIR": place.env["XDG_RUNTIME_DIR"],
+            "ANTHROPIC_BASE_URL": sim.url,
+            "ANTHROPIC_API_KEY": KEY,
+        }
+        place.sim = sim
+        place.work = tmp_path / "work"
+        place.work.mkdir()
+        yield place
+
+
+def connect(world: Any, **options: Any) -> Client:
+    return dragoman.connect("tests", env=world.env, **options)
+
+
+def test_a_conversation_that_outlives_the_daemon(world: Any) -> None:
+    with connect(world) as claude:
+        first = claude.query("Remember the moon.", cwd=world.work)
+        assert first.text == "You said: Remember the moon."
+        assert claude.auth_status().source == "environment"
+        assert claude.server.server_info.name == "dragoman"
+    agents = [
+        record["headers"]["user-agent"] for record in world.sim.requests() if record["method"] == "POST"
+    ]
+    assert agents
+    assert all(agent.startswith("claude-cli/") for agent in agents)
+    world.kill(signal.SIGTERM)
+    with connect(world) as claude:
+        second = claude.query("who was first?", session_id=first.session_id)
+        assert second.text == "You said first: Remember the moon."
+        assert second.session_id == first.session_id
+        with pytest.raises(SessionNotFoundError):
+            claude.session_get(session_id="12345678-1234-1234-1234-123456789012")
+
+
+def test_an_answer_that_is_stopped_half_way(world: Any) -> None:
+    with connect(world) as claude:
+        streaming = claude.stream("slowly, please", cwd=world.work)
+        for event in streaming:
+            if isinstance(event, TextDelta):
+                streaming.cancel()
+        assert isinstance(streaming.last.event, TurnCompleted)  # type: ignore[union-attr]
+        with pytest.raises(RequestCancelledError) as cancelled:
+            _ = streaming.result
+        assert cancelled.value.data.text == "Half of it, "  # type: ignore[attr-defined]
+        again = claude.query("who was first?", session_id=streaming.last.session_id)  # type: ignore[union-attr]
+        assert again.text == "You said first: slowly, please"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_permission(world: Any, allowed: bool) -> None:
+    asked: list[PermissionRequestParams] = []
+
+    def decide(question: PermissionRequestParams) -> PermissionDecision:
+        asked.append(question)
+        return PermissionDecision(decision="allow" if allowed else "deny", message="Not today.")
+
+    with connect(world, on_permission=decide) as claude:
+        events = list(claude.stream("write it down", cwd=world.work))
+    note = world.work / "note.txt"
+    assert [question.tool_name for question in asked] == ["Write"]
+    assert asked[0].input["file_path"] == str(note)
+    assert note.exists() == allowed
+    kinds = [type(event) for event in events]
+    assert [kind for kind in kinds if kind in (ToolUse, ToolResult, AssistantText)] == [
+        ToolUse,
+        ToolResult,
+        AssistantText,
+    ]
+    (resolved,) = [event for event in events if isinstance(event, PermissionResolved)]
+    assert resolved.decision == ("allow" if allowed else "deny")
+
+
+async def test_with_asyncio(world: Any) -> None:
+    async with dragoman.aio.connect("tests", env=world.env) as claude:
+        pieces = [text async for text in claude.stream("Hello there", cwd=world.work).texts()]
+        assert "".join(pieces) == "You said: Hello there"
+        assert len(pieces) > 1
+        task = asyncio.create_task(claude.query("slowly", cwd=world.work))
+        await asyncio.to_thread(world.sim.wait_arrived, "half", 1, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(world.sim.wait_for, 1, text="slowly", outcome="abandoned", deadline_s=30)
+
+
+def test_ask_and_ctrl_c(world: Any) -> None:
+    command = [sys.executable, "-P", "-m", "dragoman.cli.main", "ask", "slowly"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        command, env=world.env, cwd=world.work, stdin=subprocess.DEVNULL, **pipes
+    ) as process:
+        first = process.stdout.read(12)  # type: ignore[union-attr]
+        process.send_signal(signal.SIGINT)
+        rest, err = process.stdout.read(), process.stderr.read()  # type: ignore[union-attr]
+    assert (process.returncode, first + rest) == (130, "Half of it, \n")
+    assert err.startswith("Cancelled. Go on with: dragoman ask --session ")
+    world.sim.wait_for(1, text="slowly", outcome="abandoned", deadline_s=30)
+    again = [*command[:-1], "who was first?", "--continue"]
+    done = subprocess.run(
+        again, env=world.env, cwd=world.work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "You said first: slowly\n", "")
