@@ -2,8 +2,8 @@
 
     python bench/first_token.py [--rounds 8] [--json]
 
-All three start a Claude Code process for the question and get their answer from the same simulator; the rounds
-are interleaved, so that whatever else the machine does falls on all. What counts is the ratio in one run.
+All three start a Claude Code process for the question and get their answer from the same simulator; the
+rounds are interleaved, so that whatever else the machine does falls on all. What counts is the ratio.
 """
 
 import argparse

@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 from dragoman_protocol import VERSION
 from dragoman_protocol.lifecycle import DEFAULT_SCOPES, DaemonStatusResult, ServerInfo
 from dragoman_protocol.methods import METHODS
 
-from dragomand.config import Config
+from dragomand.config import Config, read_api_key
 from dragomand.engine.admission import Admission
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -40,10 +41,12 @@ from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stream import stream_handlers
+from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
 from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.store.store import Store
+from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
 
 
@@ -52,37 +55,26 @@ def new_uuid() -> str:
     return str(uuid.uuid4())
 
 
-class App:
-    """A daemon without a socket."""
+class Engine:
+    """The domain column, put together."""
 
     def __init__(
         self,
         *,
         config: Config,
-        paths: Paths,
-        environment: Mapping[str, str],
-        api_key: str | None,
+        auth: Auth,
         store: Store,
         upstream: Upstream,
         tasks: TaskGroup,
         logger: logging.Logger,
     ) -> None:
-        """Construct everything; nothing runs yet. `open` is the way to come by one."""
-        self.config = config
-        self.paths = paths
-        self.logger = logger
-        self.started_at = time.time()
-        self.stopping = anyio.Event()
-        """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
-        self.grace_ms = config.daemon.grace_ms
-        self._upstream = upstream
-        self.auth = Auth(
-            api_key=api_key, environment=environment, claude_config_dir=claude_config_dir(config, environment)
-        )
+        """Construct everything; nothing runs yet. Turns and streams will run in *tasks*."""
+        limits = config.limits
+        self.auth = auth
         self.admission = Admission(
-            max_running=config.limits.max_running,
-            max_queued=config.limits.max_queued,
-            max_queued_per_client=config.limits.max_queued_per_client,
+            max_running=limits.max_running,
+            max_queued=limits.max_queued,
+            max_queued_per_client=limits.max_queued_per_client,
             clock=time.monotonic,
         )
         self.sessions = Sessions(store, time.time)
@@ -95,37 +87,64 @@ class App:
         self.runs = Runs(
             upstream=upstream, store=store, permissions=self.permissions, clock=time.time, new_id=new_uuid
         )
-        limits = QueryLimits(
-            timeout_ms=config.query.timeout_ms,
-            queue_timeout_ms=config.limits.queue_timeout_ms,
-            roots=list(config.session.roots),
-            allowed_env=list(config.claude.allowed_env),
-        )
-        self.queries = Queries(
+        self.queries = self._queries(config, tasks, logger)
+        self.streams = self._streams(config, tasks, logger)
+        self.orchestrations = Orchestrations(self.queries)
+        self.attachments = Attachments(self.sessions)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a turn runs or waits."""
+        return self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
+
+    def stop_all(self) -> None:
+        """End every turn, queue place, question and process; each turn still gets its terminal event."""
+        self.permissions.deny_all()
+        self.queries.stop_all()
+        self.streams.stop_all()
+
+    def _queries(self, config: Config, tasks: TaskGroup, logger: logging.Logger) -> Queries:
+        return Queries(
             tasks=tasks,
             auth=self.auth,
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
-            limits=limits,
+            limits=query_limits(config),
             clock=time.time,
             new_id=new_uuid,
             logger=logger,
         )
-        self.streams = Streams(
+
+    def _streams(self, config: Config, tasks: TaskGroup, logger: logging.Logger) -> Streams:
+        return Streams(
             tasks=tasks,
             auth=self.auth,
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
-            limits=limits,
+            limits=query_limits(config),
             max_open=config.session.max_open,
             idle_s=config.session.idle_close_ms / 1000,
             clock=time.time,
             new_id=new_uuid,
             logger=logger,
         )
-        self.attachments = Attachments(self.sessions)
+
+
+class App:
+    """A daemon without a socket."""
+
+    def __init__(self, *, config: Config, paths: Paths, engine: Engine, logger: logging.Logger) -> None:
+        """Put the RPC column in front of *engine*. `open` is the way to come by one."""
+        self.config = config
+        self.paths = paths
+        self.logger = logger
+        self.engine = engine
+        self.started_at = time.time()
+        self.stopping = anyio.Event()
+        """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
+        self.grace_ms = config.daemon.grace_ms
         self.server = Server(
             list(self._routes()),
             info=ServerInfo(name="dragoman", version=VERSION),
@@ -142,58 +161,40 @@ class App:
         config: Config,
         paths: Paths,
         environment: Mapping[str, str],
-        api_key: str | None,
-        upstream: Upstream,
         logger: logging.Logger,
+        open_files: int | None = None,
     ) -> AsyncIterator["App"]:
-        """Open the store, build a daemon for the block, and end everything in it afterwards."""
-        store = await Store.open(paths.database, clock=time.time)
-        try:
-            cut_off = await complete_interrupted(store, time.time)
-            if cut_off:
-                logger.warning(
-                    "turns were cut off by the end of the daemon before", extra={"sessions": cut_off}
-                )
-            async with anyio.create_task_group() as tasks:
-                app = cls(
-                    config=config,
-                    paths=paths,
-                    environment=environment,
-                    api_key=api_key,
-                    store=store,
-                    upstream=upstream,
-                    tasks=tasks,
-                    logger=logger,
-                )
-                try:
-                    yield app
-                finally:
-                    app.cancel_turns()
-                    with anyio.CancelScope(shield=True):
-                        await upstream.close()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await store.close()
+        """Open the store, build a daemon for the block, and end everything in it afterwards.
+
+        *environment* is the daemon's own: of it come the API key and what Claude Code may see.
+        *open_files* is the soft limit of file descriptors that Claude Code is given (None: ours).
+        """
+        api_key = read_api_key(environment)
+        folder = claude_config_dir(config, environment)
+        auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
+        ledger = Ledger(paths.state_dir)
+        upstream = claude_code(config, environment, auth, ledger, open_files)
+        async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
+            tasks.start_soon(reap, ledger, logger)
+            engine = Engine(
+                config=config, auth=auth, store=store, upstream=upstream, tasks=tasks, logger=logger
+            )
+            app = cls(config=config, paths=paths, engine=engine, logger=logger)
+            try:
+                yield app
+            finally:
+                engine.stop_all()
+                with anyio.CancelScope(shield=True):
+                    await upstream.close()
 
     # -- its life
-
-    @property
-    def busy(self) -> bool:
-        """Whether a turn runs or waits."""
-        return self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
 
     def request_stop(self, grace_ms: int | None = None) -> int:
         """Ask the daemon to stop; returns how many turns get the grace."""
         if grace_ms is not None:
             self.grace_ms = grace_ms
         self.stopping.set()
-        return self.admission.running
-
-    def cancel_turns(self) -> None:
-        """End every turn, queue place, question and process; each still gets its terminal event."""
-        self.permissions.deny_all()
-        self.queries.stop_all()
-        self.streams.stop_all()
+        return self.engine.admission.running
 
     def status(self) -> DaemonStatusResult:
         """Return the daemon as it is."""
@@ -205,24 +206,25 @@ class App:
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",
             connections=self.server.connections,
-            running=self.admission.running,
-            queued=self.admission.queued,
-            sessions_open=self.sessions.open,
-            claude_version=self.runs.version,
+            running=self.engine.admission.running,
+            queued=self.engine.admission.queued,
+            sessions_open=self.engine.sessions.open,
+            claude_version=self.engine.runs.version,
             memory_bytes=resident_bytes(),
         )
 
     # -- the seam
 
     def _routes(self) -> Iterator[Route]:
+        engine = self.engine
         handlers: dict[str, Handler] = {
-            **auth_handlers(self.auth),
-            **query_handlers(self.queries, self.sessions),
-            **orchestrate_handlers(Orchestrations(self.queries), self.sessions),
-            **session_handlers(self.sessions),
-            **stream_handlers(self.streams, self.queries, self.sessions, self.attachments),
-            **permission_handlers(self.permissions),
-            **limits_handlers(self.admission),
+            **auth_handlers(engine.auth),
+            **query_handlers(engine.queries, engine.sessions),
+            **orchestrate_handlers(engine.orchestrations, engine.sessions),
+            **session_handlers(engine.sessions),
+            **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
+            **permission_handlers(engine.permissions),
+            **limits_handlers(engine.admission),
             **daemon_handlers(self.status, self.request_stop),
         }
         for name, handler in handlers.items():
@@ -232,6 +234,58 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+def query_limits(config: Config) -> QueryLimits:
+    """Return what the settings say of a query."""
+    return QueryLimits(
+        timeout_ms=config.query.timeout_ms,
+        queue_timeout_ms=config.limits.queue_timeout_ms,
+        roots=list(config.session.roots),
+        allowed_env=list(config.claude.allowed_env),
+    )
+
+
+@asynccontextmanager
+async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[Store]:
+    """Open the database for the block; turns that a killed daemon left get their terminal event first."""
+    store = await Store.open(paths.database, clock=time.time)
+    try:
+        cut_off = await complete_interrupted(store, time.time)
+        if cut_off:
+            logger.warning("turns were cut off by the daemon's end", extra={"sessions": cut_off})
+        yield store
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.close()
+
+
+def claude_code(
+    config: Config, environment: Mapping[str, str], auth: Auth, ledger: Ledger, open_files: int | None
+) -> ClaudeCode:
+    """Make the upstream that starts Claude Code, in *environment* as far as it is allowed."""
+    claude = config.claude
+    seen = dict(environment)
+    if claude.bare_home:
+        seen |= {"HOME": claude.bare_home, "CLAUDE_CONFIG_DIR": claude_config_dir(config, environment)}
+    return ClaudeCode(
+        ledger=ledger,
+        environment=seen,
+        api_key=auth.api_key,
+        executable=claude.path,
+        api=ApiSettings(
+            base_url=claude.base_url or None, max_retries=claude.max_retries, timeout_ms=claude.api_timeout_ms
+        ),
+        start_timeout_s=claude.start_timeout_ms / 1000,
+        open_files=open_files,
+    )
+
+
+async def reap(ledger: Ledger, logger: logging.Logger) -> None:
+    """End what a killed daemon left behind, beside the first clients."""
+    reaped = await anyio.to_thread.run_sync(ledger.reap, abandon_on_cancel=True)
+    if reaped.guards:
+        logger.warning("reaped", extra={"guards": reaped.guards, "killed": reaped.killed})
 
 
 def claude_config_dir(config: Config, environment: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class Life:
         sockets = await serve_socket(
             app.server, self._listener.socket, max_connections=app.config.daemon.max_connections
         )
-        app.server.on_change = app.admission.on_idle = self._arm_idle_timer
+        app.server.on_change = app.engine.admission.on_idle = self._arm_idle_timer
         self._arm_idle_timer(FIRST_CLIENT_MS)
         ready()
         app.logger.info("ready", extra={"socket": self._listener.path})
@@ -68,7 +68,7 @@ class Life:
             self._idle_timer = None
         app = self._app
         idle_ms = app.config.daemon.idle_exit_ms
-        if idle_ms and not app.server.connections and not app.busy:
+        if idle_ms and not app.server.connections and not app.engine.busy:
             self._idle_timer = asyncio.get_running_loop().call_later(
                 max(idle_ms, at_least_ms) / 1000, self._idle.set
             )
@@ -86,7 +86,7 @@ class Life:
     async def _somebody_came(self, sockets: SocketServer) -> bool:
         """Withdraw the socket before an idle exit; whoever waited at the door is served, and we stay."""
         self._idle = anyio.Event()
-        if self._app.server.connections or self._app.busy:
+        if self._app.server.connections or self._app.engine.busy:
             self._arm_idle_timer()
             return True
         late = self._listener.withdraw()
@@ -115,9 +115,9 @@ class Life:
         log.info("stopping: 3 grace", extra={"graceMs": app.grace_ms})
         await self._until_finished(app.grace_ms / 1000)
         log.info("stopping: 4 cancelling", extra={"running": app.server.running})
-        app.cancel_turns()
+        app.engine.stop_all()
         with anyio.move_on_after(CANCEL_S):
-            await app.admission.until_idle()
+            await app.engine.admission.until_idle()
             await app.server.finished(None)
         app.server.cancel_running()
         log.info("stopping: 5 flushing", extra={"connections": app.server.connections})
@@ -134,5 +134,5 @@ class Life:
 
                 waiting.start_soon(wait_for, self._hurry)
                 await self._app.server.finished(None)
-                await self._app.admission.until_idle()
+                await self._app.engine.admission.until_idle()
                 waiting.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -54,27 +55,18 @@ class MemoryDaemon:
         self.stack = AsyncExitStack()
 
     async def start(self) -> None:
-        import logging
-
         from dragomand.app import App
         from dragomand.config import load
-        from dragomand.process.ledger import Ledger
         from dragomand.process.paths import prepare
-        from dragomand.run import claude_code
 
         paths = locate.find_paths(self.env)
-        config = load(self.env, paths)
         prepare(paths)
-        logger = logging.getLogger("dragomand.transcripts")
-        upstream = claude_code(config, self.env, KEY, Ledger(paths.state_dir), None)
         self.app = await self.stack.enter_async_context(
             App.open(
-                config=config,
+                config=load(self.env, paths),
                 paths=paths,
                 environment=self.env,
-                api_key=KEY,
-                upstream=upstream,
-                logger=logger,
+                logger=logging.getLogger("dragomand.transcripts"),
             )
         )
 
@@ -101,7 +93,7 @@ class MemoryDaemon:
 
     async def stop(self) -> None:
         if hasattr(self, "app"):
-            self.app.cancel_turns()
+            self.app.engine.stop_all()
             await self.app.server.flush_and_close(5.0)
             await self.stack.aclose()
 

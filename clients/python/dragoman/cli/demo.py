@@ -171,9 +171,8 @@ def _two_clients(stage: _Stage) -> dict[str, Any]:
         _expect(answer.text == _GREETING and pieces > 3, "the whole answer, in pieces")
         status = script.daemon_status()
         _expect(status.claude_version is not None, "that the real Claude Code answered")
-        stage.say(
-            f"\n    Claude Code {status.claude_version} took {answer.duration_ms} ms, and said it in {pieces} pieces"
-        )
+        version, took = status.claude_version, answer.duration_ms
+        stage.say(f"\n    Claude Code {version} took {took} ms, and said it in {pieces} pieces")
         return {
             "session": answer.session_id,
             "claudeVersion": status.claude_version,
