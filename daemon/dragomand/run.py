@@ -67,6 +67,9 @@ async def _app(
             config=config, paths=paths, environment=environment, logger=logger, open_files=open_files
         ) as app:
             yield app
+    except Exception:
+        logger.exception("the daemon failed")
+        raise
     finally:
         logger.info("stopped")
         close_logging()
