@@ -125,7 +125,7 @@ def translated(path: str, error: sqlite3.Error) -> StorageError:
     code = _primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return StorageFullError(
-            path, "no space is left for the write. Free some on this disk; nothing needs to be restarted"
+            path, "no space is left for the write. Free some on this disk; the next write is tried anew"
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError(path, "another process has it open. End that process; only the daemon may")

@@ -66,13 +66,8 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
     applied = _check_record(connection, path, migrations) if version else 0
     for migration in migrations[applied:]:
         connection.execute("BEGIN IMMEDIATE")
-        try:
+        with connection:
             _apply(connection, migration, now)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
     return len(migrations) - applied
 
 

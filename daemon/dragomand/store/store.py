@@ -41,6 +41,8 @@ class Store:
         """Ids of sessions whose turn a dead daemon left `running`: now `interrupted`, with a new epoch."""
         self.moved_aside = moved_aside
         """Not None: the history could not be read and is at another path now; this database began empty."""
+        self.unfinished_delete: str | None = None
+        """Why the text of a deleted session could not be overwritten; tried again at each opening."""
         self._commits = commits
 
     @classmethod
@@ -58,11 +60,12 @@ class Store:
             return _recover(connection), sessions.is_scrub_due(connection)
 
         connection, (recovered, scrub_due), moved_aside = await connect(path, prepare, now)
-        if scrub_due:
-            await _finish_delete(connection, path)
+        unfinished = await _finish_delete(connection) if scrub_due else None
         commits = GroupCommit(connection, path)
         commits.start()
-        return cls(path, commits, recovered, moved_aside)
+        store = cls(path, commits, recovered, moved_aside)
+        store.unfinished_delete = unfinished
+        return store
 
     async def close(self) -> None:
         """Finish the writes that were called, bring the log into the database and close it. Twice is fine."""
@@ -210,27 +213,21 @@ class Store:
 
 def _recover(connection: sqlite3.Connection) -> list[str]:
     connection.execute("BEGIN IMMEDIATE")
-    try:
-        recovered = transcripts.interrupt_running(connection, uuid.uuid4().hex)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return recovered
+    with connection:
+        return transcripts.interrupt_running(connection, uuid.uuid4().hex)
 
 
-async def _finish_delete(connection: Connection, path: str) -> None:
-    """Do what a daemon that died between a delete's commit and its end could not."""
+async def _finish_delete(connection: Connection) -> str | None:
+    """Do what a daemon that died between a delete's commit and its end could not; return why it failed."""
     try:
         await connection.scrub()
         await connection.run(sessions.note_scrubbed)
-    except (OSError, sqlite3.Error) as failed:
-        await connection.close()
-        raise StorageError(path, f"deleted text could not be overwritten ({failed})") from failed
+    except (OSError, sqlite3.Error, StorageError) as failed:
+        return str(failed)
     except BaseException:
         await connection.close()
         raise
+    return None
 
 
 def _kept(items: Sequence[ItemRow]) -> list[ItemRow]:

@@ -3,7 +3,8 @@
     python killed_writer.py DATABASE RUN [--early]
 
 A line for each: ``new S`` (session, its first turn and item 1), ``item S SEQ``, ``close S T``, ``delete S``.
-With ``--early`` the store has a bug put in: writes are acknowledged before their commit (and nothing is deleted, which would fail at once).
+With ``--early`` the store has a bug put in: writes are acknowledged before their commit. Nothing is deleted
+then, because that would fail at once.
 """
 
 import asyncio

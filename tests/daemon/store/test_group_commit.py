@@ -1,5 +1,6 @@
 # ruff: noqa: ASYNC221, ASYNC240 - nothing else runs in a test's event loop
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -313,6 +314,73 @@ async def test_a_connection_that_breaks_is_not_waited_for(
     with pytest.raises(MemoryError):
         await store.close()
     store._commits._task = None  # nothing is left to close
+
+
+FULL_DISK = """
+import asyncio, os, sys
+from dragomand.store.errors import StorageFullError
+from dragomand.store.rows import ItemRow, SessionRow, TurnRow
+from dragomand.store.store import Store
+
+folder = sys.argv[1]
+
+def item(seq, size):
+    body = b"x" * size
+    return ItemRow(session_id="s", turn_id="t", seq=seq, item_id="i", kind="k", created_at=1.0, body=body)
+
+async def main():
+    with open(os.path.join(folder, "ballast"), "wb") as ballast:
+        ballast.write(bytes(5_000_000))
+    store = await Store.open(os.path.join(folder, "dragoman.db"), clock=lambda: 1.0)
+    turn = TurnRow(turn_id="t", session_id="s", status="running", started_at=1.0)
+    await store.open_turn(turn, [], SessionRow(session_id="s", created_at=1.0, updated_at=1.0, epoch="e"))
+    written = full = 0
+    while full < 5:
+        try:
+            await store.append_items([item(written + 1, 50_000)])
+            written += 1
+        except StorageFullError:
+            full += 1
+            assert len(await store.items("s", limit=1000)) == written
+    os.unlink(os.path.join(folder, "ballast"))
+    for _ in range(10):
+        await store.append_items([item(written + 1, 50_000)])
+        written += 1
+    await store.close()
+    store = await Store.open(os.path.join(folder, "dragoman.db"), clock=lambda: 1.0)
+    assert len(await store.items("s", limit=1000)) == written
+    await store.close()
+    print("recovered")
+
+asyncio.run(main())
+"""
+SMALL_DISK = 'mount -t tmpfs -o size=8m none "$1" || exit 77; exec "$2" -c "$3" "$1"'
+
+
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A file system of 8 MiB in a mount namespace of the test's own."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare here, so no small file system can be mounted")
+    command = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), sys.executable, FULL_DISK]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
+    if done.returncode == 77 or done.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    assert (done.stdout.strip(), done.stderr) == ("recovered", "")
+
+
+async def test_a_commit_that_fails_is_rolled_back(raw: SimpleNamespace, store: Store) -> None:
+    """A constraint that is checked at the COMMIT: the transaction is still there when that has failed."""
+    db = raw.connections[-1]
+
+    def orphan(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA defer_foreign_keys = ON")
+        connection.execute("INSERT INTO session_tag VALUES (99, 1, 'x')")
+
+    with pytest.raises(StorageError, match="FOREIGN KEY"):
+        await store._commits.write(group_commit.Job(orphan))
+    assert not db.in_transaction
+    await store.set_state("k", b"v")
+    assert db.execute("SELECT count(*) FROM session_tag").fetchone() == (0,)
 
 
 LEFT_OPEN = """

@@ -129,9 +129,9 @@ async def test_not_even_after_a_busy_life(store: Store, path: str, rows: SimpleN
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 40))
+@pytest.mark.parametrize("seed", range(10, 16))
 async def test_not_even_after_a_long_life(store: Store, path: str, rows: SimpleNamespace, seed: int) -> None:
-    _, left = await busy_life(store, path, rows, seed, 1000)
+    _, left = await busy_life(store, path, rows, seed, 800)
     assert left == set()
     await store.close()
     check_integrity(path)
@@ -167,12 +167,14 @@ async def test_a_delete_that_was_cut_off_is_finished_at_the_next_start(
     assert await store.session("s") is None
     await store.set_state("k", b"the store goes on")
     await store.close()
-    with pytest.raises(StorageError, match="Input/output error"):
-        await open_store()
+    store = await open_store()
+    assert "Input/output error" in store.unfinished_delete
+    assert await store.get_state("k") == b"the store goes on"
 
     monkeypatch.setattr(connection_module, "zero_unused", counted)
     store = await open_store()
     assert scrubs == [path]
+    assert store.unfinished_delete is None
     assert await store.get_state("k") == b"the store goes on"
     await open_store()
     assert scrubs == [path]

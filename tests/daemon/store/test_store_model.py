@@ -333,4 +333,4 @@ class TestStore(StoreMachine.TestCase):  # type: ignore[misc]
 
 @pytest.mark.slow
 class TestStoreAtLength(StoreMachine.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=400, stateful_step_count=80, **COMMON)
+    settings = settings(max_examples=100, stateful_step_count=60, **COMMON)
