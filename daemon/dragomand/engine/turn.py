@@ -270,9 +270,9 @@ class Turn:
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
         row.status = status = self._status(end.error)
         told = end.error if status in ("failed", "interrupted") else None
-        row.error = None if told is None else _encode(told.facts())
         events.append(self._completed(status, row.stop_reason, told))
         try:
+            row.error = None if told is None else _encode(told.facts())
             await self.channel.commit(events, lambda items: store.close_turn(row, items))
         except Exception as error:
             # The row stays `running` and is found at the next start. Watchers learn now that it is over.
