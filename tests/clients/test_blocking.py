@@ -1,5 +1,7 @@
 """The blocking client's bytes: threads, interruptions, lost connections, full sockets, questions."""
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from dragoman.errors import (
     NotRunningError,
     RequestCancelledError,
     RequestTimeoutError,
+    SessionBusyError,
 )
 from dragoman.sync import Client
 from dragoman_protocol.lifecycle import CancelParams, PermissionDecision, PermissionRequestParams
@@ -141,6 +144,72 @@ def test_an_interruption_between_bytes_and_sense_closes_the_connection(
             claude.limits_state()
         scripted.wait_for(lambda: scripted.connections[0].closed)
         assert claude.limits_state().max_running == 8
+
+
+def test_an_interruption_while_saying_something_closes_the_connection(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whoever reads on it, too."""
+    scripted.holds("query/run")
+    with Client(scripted.open) as claude:
+        thread, outcome = in_thread(lambda: claude.query("Hi"))
+        scripted.wait_for_request("query/run")
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(claude._link.conversation, "call", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                claude.limits_state()
+        thread.join(PATIENCE_S)
+        assert isinstance(outcome[0], ConnectionClosedError)
+        assert claude.limits_state().max_running == 8
+
+
+def test_a_reset_connection_is_a_lost_one(scripted: Any) -> None:
+    """The daemon closes with bytes unread: what comes is an error, not an end."""
+
+    ours, theirs = socket.socketpair()
+    with Client(lambda: theirs) as claude:
+        first = claude.stream("Hi")
+        assert ours.recv(65536)
+        ours.sendall(b'{"jsonrpc":"2.0","id":1,"result":{}}\n')
+        claude.stream("More, which nobody reads")
+        ours.close()
+        with pytest.raises(ConnectionClosedError):
+            _ = first.result
+
+
+def test_a_signal_reaches_a_waiting_main_thread(scripted: Any) -> None:
+    """Python's own handler runs while the client waits, and the wait goes on."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+
+    def ring(connection: Any, request: Any, params: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        connection.fail(request, "session_busy")
+
+    scripted.on("query/run", ring)
+    try:
+        with Client(scripted.open) as claude, pytest.raises(SessionBusyError):
+            claude.query("Hi")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_who_wants_the_bytes_of_signals_keeps_them(scripted: Any) -> None:
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        try:
+            with Client(scripted.open) as claude:
+                claude.query("Hi")
+        finally:
+            assert signal.set_wakeup_fd(-1) == writer.fileno()
 
 
 def test_a_turn_that_does_not_stop_is_not_waited_for_forever(
@@ -273,6 +342,10 @@ class TestPermissions:
         with Client(scripted.open, on_permission=fail) as claude, pytest.raises(ZeroDivisionError):
             claude.query("Hi")
         assert b'"deny"' in bytes(answers[0].result)
+        answers.clear()
+        with Client(scripted.open, on_permission=fail) as claude, pytest.raises(ZeroDivisionError):
+            list(claude.stream("Hi"))
+        assert len(answers) == 1
 
     def test_nonsense_denies(self, scripted: Any, play: Any) -> None:
         answers = self.ask(scripted, play)

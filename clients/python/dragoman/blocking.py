@@ -234,6 +234,8 @@ class Link:
     def _break(self) -> None:
         self.conversation.lost()
         self._socket.close()
+        if self._leading:
+            self._wake()  # a wait for a socket is not ended by closing it
 
     def _release(self) -> None:
         for each in (self._socket, self._wakes, self._woken):
