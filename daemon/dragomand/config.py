@@ -323,9 +323,7 @@ class _Reading:
             return self.home + value[1:]
         return value
 
-    def complain(
-        self, source: str, text: str, unknown: str | None = None, known: Iterable[str] = ()
-    ) -> None:
+    def complain(self, source: str, text: str, unknown: str | None = None, known: Iterable[str] = ()) -> None:
         """Note a complaint, with the known name most like the unknown one."""
         import difflib
 

@@ -232,9 +232,8 @@ def test_a_folder_that_may_not_be_entered_is_refused(
 
 def test_a_daemon_that_takes_no_connections_is_busy_after_the_patience(paths: locate.Paths) -> None:
     waiting = []
-    with listen(paths.socket, backlog=0):
-        with pytest.raises(BusyError, match=r"for 0\.05 s"):
-            waiting.extend(connect(paths, 0.05) for _ in range(8))
+    with listen(paths.socket, backlog=0), pytest.raises(BusyError, match=r"for 0\.05 s"):
+        waiting.extend(connect(paths, 0.05) for _ in range(8))
     for client in waiting:
         client.close()
 
@@ -244,7 +243,7 @@ def test_an_unexpected_failure_keeps_its_reason(paths: locate.Paths) -> None:
     here = os.getcwd()
     os.chdir(paths.runtime_dir)
     try:
-        with listen("x" * 100), pytest.raises(LocateError, match="cannot be connected to: .*too long"):
+        with listen("x" * 100), pytest.raises(LocateError, match=r"cannot be connected to: .*too long"):
             locate.connect_to(longer)
     finally:
         os.chdir(here)
@@ -292,7 +291,10 @@ def test_importing_it_is_cheap() -> None:
     # -S: what `site` itself loads (an editable install's import hook) is not ours.
     path = str(Path(locate.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code],
+        env={"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "[]"
-
