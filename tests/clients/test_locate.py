@@ -231,7 +231,7 @@ def test_a_folder_that_may_not_be_entered_is_refused(
 
 
 def test_a_daemon_that_takes_no_connections_is_busy_after_the_patience(paths: locate.Paths) -> None:
-    waiting = []
+    waiting: list[socket.socket] = []
     with listen(paths.socket, backlog=0), pytest.raises(BusyError, match=r"for 0\.05 s"):
         waiting.extend(connect(paths, 0.05) for _ in range(8))
     for client in waiting:
