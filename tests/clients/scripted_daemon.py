@@ -207,6 +207,47 @@ class ScriptedDaemon:
             assert not connection.thread.is_alive()
 
 
+class Session:
+    """A session that can be attached to; its events are texts, the n-th of which is "n"."""
+
+    def __init__(self, daemon: ScriptedDaemon) -> None:
+        self.daemon = daemon
+        self.count = 0
+        self.connection: Connection | None = None
+        self.cursors: list[str | None] = []
+        daemon.on("stream/attach", self._attach)
+        daemon.on("stream/detach", self._detach)
+
+    def happens(self, count: int) -> None:
+        for _ in range(count):
+            self.count += 1
+            self._tell(self.count)
+
+    def drops(self) -> None:
+        """The reader is too slow, says the daemon."""
+        assert self.connection is not None
+        self.connection.notify("stream/dropped", {"sessionId": "s1", "cursor": str(self.count)})
+        self.connection = None
+
+    def _tell(self, number: int) -> None:
+        if self.connection is not None:
+            event = AssistantText(item_id=f"i{number}", text=f"{number}")
+            told = StreamEventParams(session_id="s1", event=event, seq=number, cursor=f"{number}")
+            self.connection.notify("stream/event", told)
+
+    def _attach(self, connection: Connection, request: Request, params: dict[str, Any]) -> None:
+        cursor = params.get("cursor")
+        self.cursors.append(cursor)
+        self.connection = connection
+        for number in range(int(cursor or 0) + 1, self.count + 1):
+            self._tell(number)
+        connection.respond(request, {"cursor": str(self.count), "status": "replayed"})
+
+    def _detach(self, connection: Connection, request: Request, params: dict[str, Any]) -> None:
+        self.connection = None
+        connection.respond(request, {})
+
+
 def initialize(connection: Connection, request: Request, params: dict[str, Any]) -> None:
     connection.initialized = msgspec.convert(params, InitializeParams)
     scopes = connection.initialized.scopes

@@ -258,3 +258,59 @@ async def test_connecting_to_the_daemon_that_runs(scripted: Any, place: Any) -> 
 async def test_no_daemon(place: Any) -> None:
     with pytest.raises(NotRunningError):
         await dragoman.aio.connect(start=False, env=place.env).open()
+
+
+class TestWatching:
+    """`events`: what happens in a session, whoever works in it."""
+
+    @pytest.fixture
+    def session(self, scripted: Any, play: Any) -> Any:
+        return play.Session(scripted)
+
+    async def test_from_the_beginning_and_live(self, claude: Client, session: Any) -> None:
+        session.happens(3)
+        events = claude.events("s1")
+        seen = []
+        async for event in events:
+            seen.append(event.text)  # type: ignore[union-attr]
+            if len(seen) == 3:
+                session.happens(2)
+            if len(seen) == 5:
+                break
+        assert seen == ["1", "2", "3", "4", "5"]
+        assert events.last is not None
+        assert events.last.seq == 5
+        await asyncio.to_thread(session.daemon.wait_for_request, "stream/detach", 2)
+
+    async def test_a_reader_that_was_too_slow_goes_on_where_it_was(
+        self, claude: Client, session: Any
+    ) -> None:
+        session.happens(2)
+        watching = claude.events("s1")
+        assert (await watching.next_event()).text == "1"  # type: ignore[union-attr]
+        session.drops()
+        session.happens(1)
+        assert [(await watching.next_event()).text for _ in range(2)] == ["2", "3"]  # type: ignore[union-attr]
+        assert session.cursors == [None, "2"]
+
+    async def test_a_lost_connection_raises_and_can_be_gone_on_from(
+        self, claude: Client, session: Any
+    ) -> None:
+        session.happens(1)
+        events = claude.events("s1", None)
+        await events.next_event()
+        session.connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await events.next_event()
+        session.happens(1)
+        assert (await events.next_event()).text == "2"  # type: ignore[union-attr]
+        assert session.cursors == [None, "1"]
+
+    async def test_leaving_after_the_end_of_the_connection(self, claude: Client, session: Any) -> None:
+        session.happens(1)
+        events = claude.events("s1")
+        await events.next_event()
+        await claude.close()
+        events.leave()
+        await asyncio.sleep(0)
+        assert claude._link.conversation.failed is not None

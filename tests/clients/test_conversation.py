@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 from dragoman import conversation
-from dragoman.conversation import Conversation, Pending, decision_of, read_event
+from dragoman.conversation import Conversation, Pending, Watch, decision_of, read_event
 from dragoman.errors import (
     AnswerError,
     BadFramingError,
@@ -224,6 +224,44 @@ def test_a_request_is_cancelled_once_and_still_answered(both: Both) -> None:
         pending.take(Empty)
     both.talk.cancel(pending)
     assert not both.talk.out
+
+
+def test_events_of_a_session_go_to_who_watches_it(both: Both) -> None:
+    watch = Watch("s")
+    both.talk.watch(watch)
+    both.tell("stream/event", tool())
+    both.tell("stream/event", StreamEventParams(session_id="another", event=text().event))
+    both.tell("stream/event", {"sessionId": 1})
+    assert [told.seq for told in watch.events] == [1]
+    both.tell("stream/dropped", {"sessionId": "another", "cursor": "c"})
+    both.tell("stream/dropped", {"sessionId": 1})
+    assert not watch.broken
+    both.tell("stream/dropped", {"sessionId": "s", "cursor": "c"})
+    both.tell("stream/event", tool())
+    assert watch.broken
+    assert len(watch.events) == 1
+
+
+def test_a_watch_that_nobody_reads_ends(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "MAX_QUEUED", 2)
+    watch = Watch("s")
+    both.talk.watch(watch)
+    for number in range(30):
+        both.tell("stream/event", text(number))
+    assert len(watch.events) == 2
+    for _ in range(30):
+        both.tell("stream/event", tool())
+    assert len(watch.events) == 20
+    assert watch.broken
+
+
+def test_a_watch_ends_with_the_connection(both: Both) -> None:
+    woken: list[bool] = []
+    watch = Watch("s", lambda: woken.append(True))
+    both.talk.watch(watch)
+    both.talk.lost()
+    assert watch.broken
+    assert woken == [True]
 
 
 class TestQuestions:

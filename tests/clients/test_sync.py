@@ -16,6 +16,7 @@ from dragoman.errors import (
     QuotaExhaustedError,
     RequestCancelledError,
     RequestTimeoutError,
+    SessionNotFoundError,
 )
 from dragoman.sync import Client
 from dragoman_protocol.stream import AssistantText, TextDelta, ToolUse, TurnStarted
@@ -252,6 +253,67 @@ class TestFindingTheDaemon:
         with pytest.raises(TypeError):
             dragoman.stream("Hi", modle="opus")  # type: ignore[call-arg]
         scripted.wait_for(lambda: all(each.closed for each in scripted.connections))
+
+
+class TestWatching:
+    """`events`: what happens in a session, whoever works in it."""
+
+    @pytest.fixture
+    def session(self, scripted: Any, play: Any) -> Any:
+        return play.Session(scripted)
+
+    def test_from_the_beginning_and_live(self, claude: Client, session: Any) -> None:
+        session.happens(3)
+        events = claude.events("s1")
+        seen = []
+        for event in events:
+            seen.append(event.text)  # type: ignore[union-attr]
+            if len(seen) == 3:
+                session.happens(2)
+            if len(seen) == 5:
+                break
+        assert seen == ["1", "2", "3", "4", "5"]
+        assert events.last is not None
+        assert events.last.seq == 5
+        session.daemon.wait_for_request("stream/detach", 2)
+        assert session.cursors == [None]
+
+    def test_from_a_cursor(self, claude: Client, session: Any) -> None:
+        session.happens(3)
+        assert next(iter(claude.events("s1", "2"))).text == "3"  # type: ignore[union-attr]
+
+    def test_a_reader_that_was_too_slow_goes_on_where_it_was(self, claude: Client, session: Any) -> None:
+        session.happens(2)
+        watching = iter(claude.events("s1"))
+        assert next(watching).text == "1"  # type: ignore[union-attr]
+        session.drops()
+        session.happens(1)
+        assert [next(watching).text for _ in range(2)] == ["2", "3"]  # type: ignore[union-attr]
+        assert session.cursors == [None, "2"]
+
+    def test_a_lost_connection_raises_and_can_be_gone_on_from(self, claude: Client, session: Any) -> None:
+        session.happens(1)
+        events = claude.events("s1")
+        watching = iter(events)
+        next(watching)
+        session.connection.close()
+        with pytest.raises(ConnectionClosedError):
+            next(watching)
+        session.happens(1)
+        assert next(iter(events)).text == "2"  # type: ignore[union-attr]
+        assert session.cursors == [None, "1"]
+
+    def test_no_such_session(self, claude: Client, scripted: Any, session: Any) -> None:
+        scripted.fails("stream/attach", "session_not_found")
+        with pytest.raises(SessionNotFoundError):
+            next(iter(claude.events("s1")))
+
+    def test_leaving_after_the_end_of_the_connection(self, claude: Client, session: Any) -> None:
+        session.happens(1)
+        watching = iter(claude.events("s1"))
+        next(watching)
+        claude.close()
+        watching.close()  # type: ignore[attr-defined]
 
 
 def test_ctrl_c_cancels_the_request_and_waits_for_its_end(scripted: Any, place: Any) -> None:

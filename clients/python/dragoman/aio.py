@@ -26,7 +26,7 @@ from dragoman_protocol.stream import Event, StreamEventParams
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
 from dragoman.asynchronous import AsyncLink, AsyncPending, OnPermission
-from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending
+from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.stubs import AsyncCalls
@@ -106,6 +106,13 @@ class Client(AsyncCalls):
             return await self._link.call("query/run", params, token)
 
         return Stream(self._link, begin)
+
+    def events(self, session_id: str, cursor: str | None = None) -> "SessionEvents":
+        """Watch a session, whoever works in it: its events from *cursor* (None: the beginning), then live.
+
+        Watching ends when the loop is left; the session goes on. One watch of a session at a time per client.
+        """
+        return SessionEvents(self, self._link, session_id, cursor)
 
     async def close(self) -> None:
         """Close the connection; turns that still run on it are cancelled. Does nothing the second time."""
@@ -229,10 +236,58 @@ class Stream:
             self._link.cancel_soon(self._call.pending)
 
 
-class _Events:
-    """An `async for` over a stream; when the loop is left, this object goes, and the turn with it."""
+class SessionEvents:
+    """A session's events without gap or duplicate: `async for event in claude.events(session_id)`.
 
-    def __init__(self, stream: Stream) -> None:
+    It never ends by itself. A reader that was too slow is attached again where it was. A lost connection
+    raises; looping again goes on from there.
+    """
+
+    def __init__(self, claude: Client, link: AsyncLink, session_id: str, cursor: str | None) -> None:
+        """Watch from *cursor*; `Client.events` makes these."""
+        self._claude = claude
+        self._link = link
+        self._cursor = cursor
+        self._changed = asyncio.Event()
+        self._watch = Watch(session_id, self._changed.set)
+        self._watch.broken = True
+        self.last: StreamEventParams | None = None
+        """The event read last as it came, with its `session_id` and, if it is durable, `seq` and `cursor`."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Attach, and return the events."""
+        return _Events(self)
+
+    async def next_event(self) -> Event:
+        """Return the next event, waiting for it."""
+        watch = self._watch
+        while not watch.events:
+            self._changed.clear()
+            if watch.broken:
+                await self._attach()
+            elif not watch.events:
+                await self._changed.wait()
+                if not watch.events:
+                    self._link.check()
+        self.last = watch.events.popleft()
+        self._cursor = self.last.cursor or self._cursor
+        return self.last.event
+
+    async def _attach(self) -> None:
+        # Once this is answered, nothing of an earlier subscription comes any more.
+        await self._claude.stream_detach(session_id=self._watch.session_id)
+        self._link.conversation.watch(self._watch)
+        await self._claude.stream_attach(session_id=self._watch.session_id, cursor=self._cursor)
+
+    def leave(self) -> None:
+        """Stop watching, without waiting; safe to call from a finalizer."""
+        self._link.unwatch_soon(self._watch)
+
+
+class _Events:
+    """An `async for`; when the loop is left, this object goes, and the turn or the watch with it."""
+
+    def __init__(self, stream: "Stream | SessionEvents") -> None:
         self._stream = stream
 
     def __aiter__(self) -> Self:

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
+from dragoman_protocol.stream import StreamDetachParams
 
-from dragoman.conversation import QUIET_S, Conversation, Pending, Question, decision_of
+from dragoman.conversation import QUIET_S, Conversation, Pending, Question, Watch, decision_of
 from dragoman.errors import ConnectionClosedError, LocateError
 
 CLOSE_S = 2.0
@@ -105,6 +106,22 @@ class AsyncLink:
         """As `cancel`, from anywhere: a finalizer may run in any thread, and after the loop's end."""
         if self._loop is not None and not self._loop.is_closed() and not pending.answered:
             self._loop.call_soon_threadsafe(self.cancel, pending)
+
+    def unwatch_soon(self, watch: Watch) -> None:
+        """Let go of *watch* and tell the daemon, from anywhere, as `cancel_soon`."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._unwatch, watch)
+
+    def _unwatch(self, watch: Watch) -> None:
+        self.conversation.unwatch(watch)
+        if self.conversation.failed is None:
+            self.conversation.call(Pending("stream/detach"), StreamDetachParams(session_id=watch.session_id))
+            self._flush()
+
+    def check(self) -> None:
+        """Raise why the conversation is over, if it is."""
+        if self.conversation.failed is not None:
+            raise self.conversation.failed
 
     async def renew(self) -> bool:
         """The daemon is draining: leave it, so that the next call finds another; False if it is in use."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
-from dragoman.conversation import QUIET_S, Conversation, Pending, Question, decision_of
+from dragoman.conversation import QUIET_S, Conversation, Pending, Question, Watch, decision_of
 from dragoman.errors import ConnectionClosedError, DragomanError
 
 CANCEL_S = 10.0
@@ -132,6 +132,22 @@ class Link:
             self.wait(lambda: pending.answered, time.monotonic() + CANCEL_S)
         except LateError:
             return
+
+    def watch(self, watch: Watch) -> None:
+        """Give a session's events to *watch*; `wait` for them."""
+        with self._changed:
+            self.conversation.watch(watch)
+
+    def unwatch(self, watch: Watch) -> bool:
+        """Let go of *watch*; returns whether the connection is still there to be told."""
+        with self._changed:
+            self.conversation.unwatch(watch)
+            return self.conversation.failed is None
+
+    def check(self) -> None:
+        """Raise why the conversation is over, if it is."""
+        if self.conversation.failed is not None:
+            raise self.conversation.failed
 
     def renew(self) -> bool:
         """The daemon is draining: leave it, so that the next call finds another; False if it is in use."""

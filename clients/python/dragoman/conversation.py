@@ -24,7 +24,7 @@ from dragoman_protocol.lifecycle import (
     Scope,
 )
 from dragoman_protocol.peer import Notification, Peer, Reply, Request, Response
-from dragoman_protocol.stream import EPHEMERAL, Raw, StreamEventParams
+from dragoman_protocol.stream import EPHEMERAL, Raw, StreamDroppedParams, StreamEventParams
 from dragoman_protocol.values import Empty
 from dragoman_protocol.wire import Id
 
@@ -80,6 +80,20 @@ class Pending:
             raise AnswerError(f"The answer to {self.method} does not fit: {failed}") from None
 
 
+class Watch:
+    """A subscription to a session's events, and those that nobody has read yet."""
+
+    __slots__ = ("broken", "events", "session_id", "wake")
+
+    def __init__(self, session_id: str, wake: Callable[[], None] | None = None) -> None:
+        """Watch *session_id*; *wake* is called when something came."""
+        self.session_id = session_id
+        self.wake = wake or _nothing
+        self.events: deque[StreamEventParams] = deque()
+        self.broken = False
+        """Nothing more comes: this reader was too slow, or the connection ended. Attach again."""
+
+
 class Question:
     """A `permission/request` that waits for a person's word."""
 
@@ -113,6 +127,7 @@ class Conversation:
         self._asks = asks
         self._wake = wake
         self._streams: dict[int | str, Pending] = {}
+        self._watches: dict[str, Watch] = {}
         self._open_questions: dict[Id, Question] = {}
         self._probe: Pending | None = None
         name = client_name or os.path.basename(sys.argv[0]) or "python"
@@ -150,6 +165,18 @@ class Conversation:
         """Say a person's word, unless the question was withdrawn meanwhile."""
         if self._open_questions.pop(question.request.id, None) is not None:
             self._say(self._peer.respond(question.request, decision))
+
+    def watch(self, watch: Watch) -> None:
+        """Give the session's events to *watch* from now on. (The daemon sends them after `stream/attach`.)"""
+        self._watches[watch.session_id] = watch
+        watch.broken = False
+
+    def unwatch(self, watch: Watch) -> None:
+        """Let go of *watch*; what still comes is nobody's."""
+        if self._watches.get(watch.session_id) is watch:
+            del self._watches[watch.session_id]
+        watch.broken = True
+        watch.wake()
 
     def leave(self) -> None:
         """Say that this client goes; what is still in flight will be cancelled by the daemon."""
@@ -212,6 +239,8 @@ class Conversation:
         for question in questions.values():
             question.withdrawn()
         self._streams.clear()
+        for watch in list(self._watches.values()):
+            self.unwatch(watch)
         for pending in self._peer.close():
             self._settle(pending, self.failed)
         self._wake()
@@ -236,19 +265,33 @@ class Conversation:
         pending.wake()
 
     def _told(self, told: Notification) -> None:
-        if told.method == "$/progress":
-            progress = _decoded(told.params, ProgressParams)
-            pending = self._streams.get(progress.token) if progress else None
-            if progress and pending and (event := read_event(progress.value)):
-                self._queue(pending, event)
-        elif told.method == "$/cancelRequest":
-            withdrawn = _decoded(told.params, CancelParams)
-            question = self._open_questions.pop(withdrawn.id, None) if withdrawn else None
-            if question is not None:
-                if question in self.questions:
-                    self.questions.remove(question)
-                self._say(self._peer.fail(question.request, RpcError("request_cancelled")))
-                question.withdrawn()
+        match told.method:
+            case "$/progress":
+                progress = _decoded(told.params, ProgressParams)
+                pending = self._streams.get(progress.token) if progress else None
+                if progress and pending and (event := read_event(progress.value)):
+                    self._queue(pending, event)
+            case "stream/event":
+                event = read_event(told.params)
+                watch = self._watches.get(event.session_id) if event else None
+                if event and watch:
+                    self._queue_watched(watch, event)
+            case "stream/dropped":
+                dropped = _decoded(told.params, StreamDroppedParams)
+                watch = self._watches.get(dropped.session_id) if dropped else None
+                if watch:
+                    self.unwatch(watch)
+            case "$/cancelRequest":
+                withdrawn = _decoded(told.params, CancelParams)
+                question = self._open_questions.pop(withdrawn.id, None) if withdrawn else None
+                if question is not None:
+                    self._withdraw(question)
+
+    def _withdraw(self, question: Question) -> None:
+        if question in self.questions:
+            self.questions.remove(question)
+        self._say(self._peer.fail(question.request, RpcError("request_cancelled")))
+        question.withdrawn()
 
     def _queue(self, pending: Pending, event: StreamEventParams) -> None:
         waiting = len(pending.events)
@@ -259,6 +302,16 @@ class Conversation:
             return
         pending.events.append(event)
         pending.wake()
+
+    def _queue_watched(self, watch: Watch, event: StreamEventParams) -> None:
+        waiting = len(watch.events)
+        if waiting >= MAX_QUEUED and isinstance(event.event, EPHEMERAL):
+            return
+        if waiting >= 10 * MAX_QUEUED:
+            self.unwatch(watch)
+            return
+        watch.events.append(event)
+        watch.wake()
 
     def _asked(self, request: Request) -> None:
         if request.method != "permission/request" or not self._asks:

@@ -19,12 +19,12 @@ import msgspec
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.lifecycle import InitializeResult, Scope
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
-from dragoman_protocol.stream import Event, StreamEventParams
+from dragoman_protocol.stream import Event, StreamDetachParams, StreamEventParams
 
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
 from dragoman.blocking import LateError, Link, OnPermission
-from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending
+from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.stubs import Calls
@@ -103,6 +103,13 @@ class Client(Calls):
         token = next(self._tokens)
         params = query_params(prompt, options, token)
         return Stream(self._link, params, token)
+
+    def events(self, session_id: str, cursor: str | None = None) -> "SessionEvents":
+        """Watch a session, whoever works in it: its events from *cursor* (None: the beginning), then live.
+
+        Watching ends when the loop is left; the session goes on. One watch of a session at a time per client.
+        """
+        return SessionEvents(self, self._link, session_id, cursor)
 
     def close(self) -> None:
         """Close the connection; turns that still run on it are cancelled. Does nothing the second time."""
@@ -235,6 +242,54 @@ class Stream:
             self._link.cancel(self._pending)
         if self._owned is not None:
             self._owned.close()
+
+
+class SessionEvents:
+    """A session's events without gap or duplicate: `for event in claude.events(session_id)`.
+
+    It never ends by itself. A reader that was too slow is attached again where it was. A lost connection
+    raises; looping again goes on from there.
+    """
+
+    def __init__(self, claude: Client, link: Link, session_id: str, cursor: str | None) -> None:
+        """Watch from *cursor*; `Client.events` makes these."""
+        self._claude = claude
+        self._link = link
+        self._cursor = cursor
+        self._watch = Watch(session_id)
+        self._watch.broken = True
+        self.last: StreamEventParams | None = None
+        """The event read last as it came, with its `session_id` and, if it is durable, `seq` and `cursor`."""
+
+    def __iter__(self) -> Iterator[Event]:
+        """Attach, and return the events."""
+        try:
+            while True:
+                yield self._next()
+        finally:
+            self._leave()
+
+    def _next(self) -> Event:
+        watch = self._watch
+        while not watch.events:
+            if watch.broken:
+                self._attach()
+            self._link.wait(lambda: watch.events or watch.broken)
+            if not watch.events:
+                self._link.check()
+        self.last = watch.events.popleft()
+        self._cursor = self.last.cursor or self._cursor
+        return self.last.event
+
+    def _attach(self) -> None:
+        # Once this is answered, nothing of an earlier subscription comes any more.
+        self._claude.stream_detach(session_id=self._watch.session_id)
+        self._link.watch(self._watch)
+        self._claude.stream_attach(session_id=self._watch.session_id, cursor=self._cursor)
+
+    def _leave(self) -> None:
+        if self._link.unwatch(self._watch):
+            self._link.start(Pending("stream/detach"), StreamDetachParams(session_id=self._watch.session_id))
 
 
 def query(
