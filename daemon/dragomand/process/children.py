@@ -26,8 +26,11 @@ END_OF_INPUT_S = 1.0
 TERMINATE_S = 3.8
 """How long, in seconds, the guard may take after SIGTERM: its own grace, and the killing."""
 
-KILL_S = 0.5
+KILL_S = 1.0
 """How long, in seconds, the kernel may take after SIGKILL."""
+
+LINGER_S = 0.5
+"""How long, in seconds, output is read on after the guard has gone; then somebody who got away holds it."""
 
 STDERR_CHARS = 8_000
 """How much of the end of a child's error output is kept."""
@@ -62,7 +65,8 @@ class Child(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
         self._stderr = bytearray()
         self._life = life
-        self._over = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._linger: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self.status: int | None = None
         """The exit status once it has ended; 128 + n for signal n."""
@@ -75,7 +79,7 @@ class Child(asyncio.SubprocessProtocol):
     @property
     def ended(self) -> bool:
         """Whether the program and all its descendants are gone."""
-        return self._over.is_set()
+        return self._over.done()
 
     @property
     def stderr(self) -> str:
@@ -92,7 +96,7 @@ class Child(asyncio.SubprocessProtocol):
 
     async def wait(self) -> None:
         """Wait until it and its descendants are gone."""
-        await self._over.wait()
+        await asyncio.shield(self._over)
 
     def close_soon(self) -> "asyncio.Task[None]":
         """Begin to end it, and return the task that does; the same task every time."""
@@ -131,18 +135,22 @@ class Child(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """Note that the guard has gone. One that was killed could not do its work, so it is done here."""
-        code = self._running().get_returncode()
+        transport = self._running()
+        code = transport.get_returncode()
         if code is not None and code < 0:
             sweep(self._entry.mark)
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end: the guard has gone and its pipes with it."""
         transport = self._running()
         code = transport.get_returncode()
         self.status = code if code is None or code >= 0 else 128 - code
+        if self._linger is not None:
+            self._linger.cancel()
         transport.close()
         self.let_go()
-        self._over.set()
+        self._over.set_result(None)
         self._on_end()
 
     # inside
@@ -152,10 +160,9 @@ class Child(asyncio.SubprocessProtocol):
         return self._transport
 
     async def _ladder(self) -> None:
-        transport = self._running()
-        stdin = transport.get_pipe_transport(0)
-        if stdin is not None:
-            stdin.close()
+        stdin = self._running().get_pipe_transport(0)
+        assert stdin is not None
+        stdin.close()
         if await self._is_over_within(END_OF_INPUT_S):
             return
         self._send(signal.SIGTERM)
@@ -163,15 +170,11 @@ class Child(asyncio.SubprocessProtocol):
             return
         self._send(signal.SIGKILL)
         sweep(self._entry.mark)
-        if not await self._is_over_within(KILL_S):
-            transport.close()  # somebody else holds its pipes; it is dead all the same
-            await self._is_over_within(KILL_S)
+        await self._is_over_within(KILL_S)
 
     async def _is_over_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._over.wait()
-        return self._over.is_set()
+        await asyncio.wait([self._over], timeout=seconds)
+        return self.ended
 
     def _send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -45,7 +45,7 @@ KILL_S = 2.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _LINUX = sys.platform == "linux"
-_STARTED_LATE = (errno.ENOENT, errno.ENOTDIR)
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Guard:
@@ -93,8 +93,12 @@ class Guard:
     def _start(self, argv: list[str], open_files: int | None, prctl: Prctl | None) -> None:
         guard = os.getpid()
         self.program = os.fork()
-        if self.program:
-            return
+        if self.program == 0:
+            self._become(argv, open_files, prctl, guard)
+
+    def _become(  # pragma: no cover (it runs in a fork, whose lines are not seen)
+        self, argv: list[str], open_files: int | None, prctl: Prctl | None, guard: int
+    ) -> None:
         try:
             if prctl is not None:
                 prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -109,7 +113,10 @@ class Guard:
             os.execv(argv[0], argv)
         except OSError as failed:
             os.write(2, f"{argv[0]} cannot be started: {failed.strerror}\n".encode())
-            os._exit(127 if failed.errno in _STARTED_LATE else 126)
+            os._exit(127 if failed.errno in _MISSING else 126)
+        except BaseException as failed:
+            os.write(2, f"{argv[0]} cannot be started: {failed}\n".encode())
+            os._exit(126)  # whatever it is, this fork must not go on as a second guard
 
     def _wait_for_reason(self) -> None:
         poll = select.poll()
@@ -235,12 +242,13 @@ def _prctl() -> Prctl:
     return function
 
 
-def _limit_open_files(soft: int | None) -> None:
+def _limit_open_files(soft: int | None) -> None:  # pragma: no cover (it runs in a fork)
     if soft is not None:
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        limit = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _let_go_of_streams() -> None:

@@ -174,6 +174,22 @@ def test_when_the_guard_is_killed_what_hides_is_found_by_its_mark(play: Callable
     play(scenario)
 
 
+def test_output_that_somebody_keeps_open_does_not_hide_the_end(play: Callable[[Scenario], None]) -> None:
+    """Nothing finds this one: its guard was killed, it has another session and an empty environment."""
+
+    async def scenario(witness: Witness) -> None:
+        hide = f"{sys.executable} -I -c 'import os; os.fork() and os._exit(0); os.setsid()"
+        hide += '; print(os.getpid(), ".", flush=True); os.execve("/bin/sleep", ["sleep", "600"], {})\''
+        child = await witness.start(f"{hide}; exec sleep 600")
+        await witness.until(b".")
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        assert (child.status, witness.ends) == (128 + 9, 1)
+        os.kill(int(witness.output.split()[0]), signal.SIGKILL)
+
+    play(scenario)
+
+
 def test_a_start_that_fails_leaves_nothing(play: Callable[[Scenario], None]) -> None:
     async def scenario(witness: Witness) -> None:
         command = Command(argv=["/bin/true"], env=ENV, cwd=str(witness.root / "nowhere"))

@@ -29,15 +29,14 @@ os.wait()
 """
 """Starts a process that forked twice, has a session of its own, and ignores every polite word."""
 
-AS_ELSEWHERE = """
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("guard", sys.argv[1])
-guard = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(guard)
-guard._LINUX = False
+AS_IMPORTED = """
+import sys
+from dragomand.process import guard
+guard._LINUX = guard._LINUX and sys.argv[1] == "linux"
 sys.exit(guard.main(sys.argv[2:]))
 """
-"""Runs the guard as it is where there is no subreaper."""
+"""Runs the guard on Linux or as where there is no subreaper. Imported, so that it is seen which lines ran;
+`test_children` runs it as the daemon does."""
 
 
 class Guarded:
@@ -68,27 +67,25 @@ Start = Callable[..., Guarded]
 @pytest.fixture(params=["linux", "elsewhere"])
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
     """Start the guard with a program, once as it is and once without a subreaper."""
-    plain = [sys.executable, guard.__file__]
-    command = plain if request.param == "linux" else [sys.executable, "-c", AS_ELSEWHERE, guard.__file__]
-    with starting(command) as start:
+    with starting(request.param) as start:
         yield start
 
 
 @pytest.fixture
 def start_linux() -> Iterator[Start]:
-    with starting([sys.executable, guard.__file__]) as start:
+    with starting("linux") as start:
         yield start
 
 
 @contextlib.contextmanager
-def starting(command: list[str]) -> Iterator[Start]:
+def starting(platform: str) -> Iterator[Start]:
     started: list[Guarded] = []
 
     def start(*argv: str, keep: tuple[int, ...] = (), open_files: str = "-") -> Guarded:
         reader, life = os.pipe()
         names = ",".join(map(str, keep)) or "-"
         process = subprocess.Popen(
-            [*command, str(reader), names, open_files, *argv],
+            [sys.executable, "-c", AS_IMPORTED, platform, str(reader), names, open_files, *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -192,7 +192,5 @@ class Translator:
         if frame.subtype != "api_retry":
             return frame.subtype in _QUIET
         delay = None if frame.retry_delay_ms is None else max(0, round(frame.retry_delay_ms))
-        self._sink(
-            Retrying(attempt=frame.attempt, category=frame.error or "unknown", retry_after_ms=delay)
-        )
+        self._sink(Retrying(attempt=frame.attempt, category=frame.error or "unknown", retry_after_ms=delay))
         return True

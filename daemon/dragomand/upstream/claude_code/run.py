@@ -94,9 +94,7 @@ class ClaudeCodeRun:
     ) -> None:
         """Start the process and wait until it is ready; raises `UpstreamError`, and then it is gone."""
         try:
-            self._child = await children.start(
-                command, ledger, self._take_output, self._ended, guard_command
-            )
+            self._child = await children.start(command, ledger, self._take_output, self._ended, guard_command)
         except OSError as failed:
             raise UpstreamError(_cannot_start(failed, command.cwd)) from failed
         try:

@@ -168,8 +168,7 @@ async def test_another_session_than_the_one_to_resume_is_a_mismatch(world, prete
 
 async def test_a_session_that_changes_later_is_followed(world, pretender):
     body = (
-        "ready()\nread()\nsay(type='keep_alive', session_id=session)\n"
-        "session = 'cleared'\nresult()\nread()"
+        "ready()\nread()\nsay(type='keep_alive', session_id=session)\nsession = 'cleared'\nresult()\nread()"
     )
     outcome, _, run = await turn_of(world, pretender(body))
     assert outcome.status == "completed"

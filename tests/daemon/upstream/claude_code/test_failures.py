@@ -1,0 +1,107 @@
+"""Classes of failures, as a table. What the real CLI says of real faults is in `test_faults`."""
+
+from typing import Any
+
+import pytest
+from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted
+from dragomand.upstream.claude_code.wire import RateLimitEvent, RateLimitInfo, Result, System
+
+
+def failed(**more: Any) -> Result:
+    return Result(is_error=True, terminal_reason=more.pop("terminal_reason", "api_error"), **more)
+
+
+@pytest.mark.parametrize("subtype", ["success", "error_during_execution", "anything"])
+def test_the_subtype_decides_nothing(subtype: str) -> None:
+    assert classify(Result(is_error=False, subtype=subtype), Hints()) is None
+    failure = classify(failed(subtype=subtype, api_error_status=529), Hints())
+    assert failure is not None
+    assert failure.category == "overload"
+
+
+@pytest.mark.parametrize(
+    ("result", "hint", "category"),
+    [
+        (failed(api_error_status=400), None, "caller"),
+        (failed(api_error_status=401), None, "auth"),
+        (failed(api_error_status=402), None, "quota"),
+        (failed(api_error_status=403), None, "auth"),
+        (failed(api_error_status=404), None, "caller"),
+        (failed(api_error_status=408), None, "overload"),
+        (failed(api_error_status=413), None, "caller"),
+        (failed(api_error_status=422), None, "caller"),
+        (failed(api_error_status=429), None, "throttle"),
+        (failed(api_error_status=429, result="Your organization's spend limit is reached."), None, "quota"),
+        (failed(api_error_status=400, result="your specified API usage limits"), None, "quota"),
+        (failed(api_error_status=500, result="spend limit"), None, "overload"),
+        (failed(api_error_status=504), None, "overload"),
+        (failed(api_error_status=529), "rate_limit", "overload"),
+        (failed(), "authentication_failed", "auth"),
+        (failed(), "billing_error", "quota"),
+        (failed(), "rate_limit", "throttle"),
+        (failed(), "overloaded", "overload"),
+        (failed(), "model_not_found", "caller"),
+        (failed(), "unknown", "overload"),
+        (failed(), None, "overload"),
+        (failed(terminal_reason="max_turns"), None, "caller"),
+        (failed(terminal_reason="brand_new"), None, "protocol"),
+        (failed(terminal_reason=None), None, "protocol"),
+    ],
+)
+def test_classes(result: Result, hint: str | None, category: str) -> None:
+    failure = classify(result, Hints(category=hint))
+    assert failure is not None
+    assert failure.category == category
+    assert failure.status == result.api_error_status
+    assert failure.message
+
+
+def test_a_refused_window_is_a_quota_with_its_reset() -> None:
+    hints = Hints(retry_after_ms=5)
+    hints.note_window(
+        RateLimitEvent(rate_limit_info=RateLimitInfo(status="rejected", resets_at=1_800_000_000))
+    )
+    failure = classify(failed(api_error_status=429), hints)
+    assert failure is not None
+    assert (failure.category, failure.resets_at) == ("quota", 1_800_000_000)
+    assert failure.retry_after_ms is None
+    hints.note_window(
+        RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed", resets_at=1_900_000_000))
+    )
+    failure = classify(failed(api_error_status=429), hints)
+    assert failure is not None
+    assert (failure.category, failure.resets_at, failure.retry_after_ms) == ("throttle", None, 5)
+
+
+def test_the_wait_before_the_last_retry_is_the_hint() -> None:
+    hints = Hints()
+    hints.note_retry(System(subtype="api_retry", retry_delay_ms=1222.4, error="rate_limit"))
+    hints.note_retry(System(subtype="api_retry"))
+    failure = classify(failed(api_error_status=429), hints)
+    assert failure is not None
+    assert (hints.category, failure.retry_after_ms) == ("rate_limit", 1222)
+    overload = classify(failed(api_error_status=529), hints)
+    assert overload is not None
+    assert overload.retry_after_ms is None  # its own back-off, not the server's word
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (failed(result="The text."), "The text."),
+        (failed(errors=["one", 2, "two"]), "one two"),
+        (failed(terminal_reason="brand_new"), "Claude Code ended the turn (brand_new)."),
+        (failed(terminal_reason=None, subtype="error_x"), "Claude Code ended the turn (error_x)."),
+        (failed(terminal_reason=None), "Claude Code ended the turn (no reason given)."),
+    ],
+)
+def test_messages(result: Result, message: str) -> None:
+    failure = classify(result, Hints())
+    assert failure is not None
+    assert failure.message == message
+
+
+def test_who_stopped_it() -> None:
+    assert is_aborted(failed(terminal_reason="aborted_streaming"))
+    assert is_aborted(failed(terminal_reason="aborted_tools"))
+    assert not is_aborted(failed())
