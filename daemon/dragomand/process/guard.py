@@ -1,9 +1,10 @@
 """A small program between the daemon and each program it starts: nothing that was started outlives it.
 
-Run as ``python -I -S guard.py LIFE KEEP OPEN_FILES PROGRAM ARGUMENT…`` with the program's environment,
-working directory and standard streams. `LIFE` is the read end of a pipe whose other end only the daemon
-holds: its end is the daemon's death, whatever the cause. `KEEP` names the file descriptors that the program
-gets besides the standard ones (``3,4`` or ``-``). `OPEN_FILES` is its soft limit (``-``: as it is).
+Run as ``guard.py LIFE KEEP OPEN_FILES PROGRAM ARGUMENT…`` by a Python with ``-I -S``, with the program's
+environment, working directory and standard streams. `LIFE` is the read end of a pipe whose other end only
+the daemon holds: its end is the daemon's death, whatever the cause. `KEEP` names the file descriptors that
+the program gets besides the standard ones (``3,4`` or ``-``). `OPEN_FILES` is its soft limit (``-``: as it
+is).
 
 The guard makes a session of its own and, on Linux, becomes the *subreaper* of all that descends from it: a
 tool that forks twice and starts a session of its own is still the guard's. It ends when the program has
@@ -114,7 +115,7 @@ class Guard:
         except OSError as failed:
             os.write(2, f"{argv[0]} cannot be started: {failed.strerror}\n".encode())
             os._exit(127 if failed.errno in _MISSING else 126)
-        except BaseException as failed:
+        except BaseException as failed:  # noqa: BLE001
             os.write(2, f"{argv[0]} cannot be started: {failed}\n".encode())
             os._exit(126)  # whatever it is, this fork must not go on as a second guard
 
