@@ -138,7 +138,7 @@ class Admission:
         # Called and cancelled in the same instant: the permit was ours already and must go on to the next.
         if self._queue.remove(ticket):
             self._tell_room()
-        elif ticket.called.is_set():
+        else:
             self._release()
 
     def _release(self) -> None:

@@ -264,11 +264,46 @@ async def test_a_session_that_is_deleted_during_the_replay(kit: Any, monkeypatch
         engine.check_idle()
 
 
+async def test_what_is_published_during_the_replay_comes_once_and_after_it(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAGE", 1)
+    async with kit.engine() as engine:
+        reader, go = Reader(), asyncio.Event()
+
+        async def script(turn: Any) -> TurnOutcome:
+            for number in range(5):
+                turn.said(str(number), item=f"i{number}")
+            await go.wait()
+            turn.say("li", item="live")
+            turn.said("6", item="i6")
+            turn.say("ve", item="live", offset=2)
+            turn.said("7", item="i7")
+            await turn.interrupted.wait()
+            return TurnOutcome(status="completed", text="done")
+
+        engine.upstream.scripts.append(script)
+        started: list[str] = []
+        query = asyncio.create_task(engine.queries.run(engine.params(), kit.caller(), started=started.append))
+        await kit.until(lambda: bool(started))
+        channel = await engine.sessions.channel(started[0])
+        await kit.until(lambda: channel.last_seq == 7)
+        attaching = asyncio.create_task(attach(engine, started[0], reader))
+        await kit.until(lambda: reader.seqs == [1, 2])
+        go.set()
+        await attaching
+        await kit.until(lambda: len(reader.seqs) == 9)
+        assert reader.seqs == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        assert reader.texts["live"] == "live"
+        engine.queries.turn_of(started[0]).stop("client")
+        await query
+
+
 # -- any cuts
 
 
 class Talk:
-    """A channel on a real store in which one turn speaks, as slowly or fast as the test lets it."""
+    """One turn that speaks in pieces, with something done after each piece."""
 
     def __init__(self, engine: Any, seed: int) -> None:
         self.engine = engine
@@ -276,21 +311,18 @@ class Talk:
         self.said: dict[str, str] = {}
 
     def speak(self, steps: list[int], each: Any) -> None:
-        """Let the next turn publish text in pieces, with `each` after every one."""
+        """Let the next turn publish pieces of so many letters, four an item."""
 
-        async def script(turn: Any) -> Any:
+        async def script(turn: Any) -> TurnOutcome:
             for at, size in enumerate(steps):
                 item = f"i{at // 4}"
                 piece = "".join(self.random.choice("abö😀\n") for _ in range(size))
                 before = self.said.get(item, "")
                 turn.say(piece, item=item, offset=len(before))
                 self.said[item] = before + piece
-                if at % 4 == 3:
+                if at % 4 == 3 or at == len(steps) - 1:
                     turn.said(self.said[item], item=item)
                 await each(turn.run.spec.session_id)
-            for item, text in self.said.items():
-                if int(item[1:]) == (len(steps) - 1) // 4 and len(steps) % 4:
-                    turn.said(text, item=item)
             return TurnOutcome(status="completed", text="done")
 
         self.engine.upstream.scripts.append(script)
@@ -299,47 +331,58 @@ class Talk:
 @settings(max_examples=40, deadline=None)
 @given(
     steps=st.lists(st.integers(0, 6), min_size=1, max_size=16),
-    cuts=st.lists(st.integers(0, 3), min_size=1, max_size=16),
+    cuts=st.lists(st.integers(0, 4), min_size=1, max_size=16),
     seed=st.integers(0, 2**16),
+    page=st.integers(1, 3),
 )
 def test_cut_off_and_attached_again_at_any_moment(
-    new_kit: Any, steps: list[int], cuts: list[int], seed: int
+    new_kit: Any, steps: list[int], cuts: list[int], seed: int, page: int
 ) -> None:
     async def run() -> None:
         kit = new_kit()
         async with kit.engine() as engine:
-            reader = Reader()
-            steady = Reader()
+            reader, steady = Reader(), Reader()
             talk = Talk(engine, seed)
-            count = 0
+            attaching: list[asyncio.Task[Any]] = []
+            at = 0
+
+            async def again(session_id: str) -> None:
+                # Whoever was cut off has the whole items, and needs the running ones from their beginning.
+                reader.texts = {item: text for item, text in reader.texts.items() if item in reader.finals}
+                await attach(engine, session_id, reader, reader.cursor)
 
             async def each(session_id: str) -> None:
-                nonlocal count
-                cut = cuts[count % len(cuts)]
-                count += 1
-                if count == 1:
+                nonlocal at
+                cut = cuts[at % len(cuts)]
+                at += 1
+                if at == 1:
                     await attach(engine, session_id, steady, who="steady")
-                    await attach(engine, session_id, reader)
-                elif cut == 1:
+                if cut == 1:
                     engine.attachments.detach(session_id, "c")
                 elif cut == 2:
-                    reader.texts = {
-                        item: text for item, text in reader.texts.items() if item in reader.finals
-                    }
-                    await attach(engine, session_id, reader, reader.cursor)
-                elif cut == 3:
+                    await again(session_id)
+                elif cut == 3:  # while the turn goes on publishing
+                    attaching.append(asyncio.create_task(again(session_id)))
+                elif cut == 4:
                     for _ in range(cuts[0] + 1):
                         await asyncio.sleep(0)
 
             talk.speak(steps, each)
             result = await engine.queries.run(engine.params(), kit.caller())
+            await asyncio.gather(*attaching)
             await attach(engine, result.session_id, reader, reader.cursor)
             whole = Reader()
             await attach(engine, result.session_id, whole, who="whole")
             last = len(await engine.store.items(result.session_id, limit=1000))
             assert reader.seqs == steady.seqs == whole.seqs == list(range(1, last + 1))
-            assert reader.finals == steady.finals == talk.said
-            assert steady.texts == talk.said
+            assert reader.finals == steady.finals == whole.finals == talk.said
+            # An item that was complete before the replay had caught up comes whole, without deltas.
+            assert all(talk.said[item] == text for item, text in steady.texts.items())
+            assert set(steady.texts) | {"i0"} == set(talk.said)
             assert all(talk.said[item].startswith(text) for item, text in reader.texts.items())
 
-    asyncio.run(run())
+    before, module.PAGE = module.PAGE, page
+    try:
+        asyncio.run(run())
+    finally:
+        module.PAGE = before

@@ -178,3 +178,22 @@ async def test_a_message_that_a_stream_took_in_the_same_instant(kit: Any) -> Non
         )
         assert result.turn_id in str(error)
         engine.check_idle()
+
+
+async def test_one_of_two_goes_while_they_wait_at_the_door(kit: Any) -> None:
+    async with kit.engine(max_running=1) as engine:
+        engine.upstream.scripts.append(gate := kit.Gated())
+        first = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await kit.soon(gate.reached)
+        params, joined = engine.params(message_id="m"), []
+        waiting = [
+            asyncio.create_task(engine.queries.run(params, kit.caller(), started=joined.append))
+            for _ in range(2)
+        ]
+        await kit.until(lambda: len(joined) == 2)
+        waiting[0].cancel()
+        error = await kit.ended(waiting[0])
+        assert (error.kind, error.data) == ("request_cancelled", {"session_id": joined[0]})
+        gate.go.set()
+        assert (await waiting[1]).text == "hello"
+        await first

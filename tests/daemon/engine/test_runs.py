@@ -1,0 +1,73 @@
+"""Runs: started for a session, recorded so that they can be resumed, and only what has changed."""
+
+from typing import Any
+
+from dragoman_protocol.query import TurnOptions
+from dragomand.store.rows import SessionRow
+from dragomand.upstream.interface import TurnOutcome
+
+
+async def stored(engine: Any) -> SessionRow:
+    """A session with one completed turn."""
+    from dragomand.store.rows import TurnRow
+
+    row = SessionRow(session_id="s", created_at=1, updated_at=1, epoch="e", cwd=str(engine.cwd))
+    await engine.store.open_turn(
+        TurnRow(turn_id="t", session_id="s", status="completed", started_at=1), [], row
+    )
+    return row
+
+
+async def test_only_what_has_changed_is_written(kit: Any) -> None:
+    async with kit.engine() as engine:
+        session = await stored(engine)
+        written: list[str] = []
+        for name in ("update_session", "record_run"):
+            whole = getattr(engine.store, name)
+
+            def noting(*args: Any, name: str = name, whole: Any = whole, **more: Any) -> Any:
+                written.append(name)
+                return whole(*args, **more)
+
+            setattr(engine.store, name, noting)
+        run = await engine.runs.open(session, TurnOptions(), kit.caller())
+        await engine.runs.record(run)
+        assert sorted(written) == ["record_run", "update_session"]
+        await engine.runs.record(run)
+        assert len(written) == 2, "nothing new to write"
+        run.ended(TurnOutcome(status="completed", cost_total_usd=0.5, message_count=2))
+        run.ended(TurnOutcome(status="failed", cost_total_usd=0.75))
+        run.ended(None)
+        await engine.runs.record(run)
+        assert written[2:] == ["update_session"]
+        await engine.runs.close(run)
+        assert written[3:] == ["record_run"]
+        row = await engine.store.session("s")
+        assert (row.claude_session_id, row.claude_message_count) == ("s", 2)
+        (record,) = await engine.store.runs("s")
+        assert (record.cost_total_usd, record.claude_session_id, record.claude_version) == (
+            0.75,
+            "s",
+            "9.9.9",
+        )
+        assert record.started_at < record.ended_at
+
+
+async def test_a_run_that_no_turn_was_on_is_not_recorded(kit: Any) -> None:
+    async with kit.engine() as engine:
+        session = SessionRow(session_id="new", created_at=1, updated_at=1, epoch="e", cwd=str(engine.cwd))
+        run = await engine.runs.open(session, TurnOptions(), kit.caller())
+        await engine.runs.close(run)
+        assert await engine.store.runs("new") == []
+        assert engine.upstream.runs[0].closed
+
+
+async def test_the_version_is_known_when_claude_code_has_told_it(kit: Any) -> None:
+    async with kit.engine() as engine:
+        session = await stored(engine)
+        assert engine.runs.version is None
+        run = await engine.runs.open(session, TurnOptions(), kit.caller())
+        assert engine.runs.version == "9.9.9"
+        engine.upstream.runs[0].version = None
+        await engine.runs.close(run)
+        assert engine.runs.version == "9.9.9"

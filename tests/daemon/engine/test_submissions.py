@@ -1,0 +1,69 @@
+"""One query on its way: who hears of its session, how it ends, what one who leaves is told."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from dragoman_protocol.query import QueryRunParams
+from dragomand.engine.errors import EngineError
+from dragomand.engine.submissions import Submission
+
+
+def submission(kit: Any) -> Submission:
+    return Submission(params=QueryRunParams(prompt="hi"), caller=kit.caller(), digest="d")
+
+
+async def test_everybody_hears_the_session_once(kit: Any) -> None:
+    one, heard = submission(kit), []
+    one.hear(lambda session_id: heard.append(("early", session_id)))
+    assert heard == []
+    one.in_session("s")
+    one.hear(lambda session_id: heard.append(("late", session_id)))
+    assert heard == [("early", "s"), ("late", "s")]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind"),
+    [
+        (["client"], "request_cancelled"),
+        (["shutdown"], "draining"),
+        (["shutdown", "client"], "draining"),
+        ([], "draining"),
+    ],
+)
+async def test_stopped_before_its_turn(kit: Any, reasons: list[Any], kind: str) -> None:
+    one = submission(kit)
+    one.in_session("s")
+
+    async def carry_out() -> None:
+        with one.scope:
+            await asyncio.Event().wait()
+        one.end()
+
+    task = asyncio.create_task(carry_out())
+    await asyncio.sleep(0)
+    for reason in reasons:
+        one.stop(reason)
+    if not reasons:
+        one.end()
+        task.cancel()
+    await asyncio.wait([task])
+    assert one.done.is_set()
+    assert one.error is not None
+    assert (one.error.kind, one.error.data) == (kind, {"session_id": "s"})
+    assert one.cancelled() is one.error
+
+
+async def test_an_error_of_its_own_stays(kit: Any) -> None:
+    one = submission(kit)
+    one.error = EngineError("queue_full")
+    one.end()
+    assert one.error.kind == "queue_full"
+
+
+async def test_one_who_leaves_before_anything_is_known(kit: Any) -> None:
+    error = submission(kit).cancelled()
+    assert (error.kind, error.facts()) == (
+        "request_cancelled",
+        {"kind": "request_cancelled", "message": "request_cancelled"},
+    )
