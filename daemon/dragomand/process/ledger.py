@@ -65,8 +65,12 @@ class Ledger:
     """The ledger of one state directory. Only the holder of the daemon's lock may use it."""
 
     def __init__(self, state_dir: str) -> None:
-        """Keep the ledger in *state_dir*, which must exist."""
+        """Keep the ledger in *state_dir*, which must exist. Make it before any child is started.
+
+        What is on it now is a dead daemon's, and what `reap` will end.
+        """
         self._folder = os.path.join(state_dir, "children")
+        self._left = self.marks()
 
     def reserve(self) -> Entry:
         """Make an entry for a child that is about to be started."""
@@ -87,10 +91,10 @@ class Ledger:
         """End whatever a dead daemon left, and empty the ledger.
 
         Blocks for up to *patience_s* seconds while guards end by themselves, so it is called in a thread.
-        Entries made after the call began are left alone.
+        Children of this daemon are left alone, however early they were started.
         """
         deadline = time.monotonic() + patience_s
-        marks = self.marks()
+        marks, self._left = self._left, []
         guards = [guard for mark in marks if (guard := self._guard(mark)) is not None]
         for pid, started in guards:
             _signal(pid, started, signal.SIGTERM)

@@ -44,6 +44,11 @@ def word(process: "subprocess.Popen[bytes]") -> bytes:
     return process.stdout.readline()
 
 
+def again(ledger: Ledger) -> Ledger:
+    """Return the ledger as the next daemon finds it."""
+    return Ledger(os.path.dirname(ledger._folder))
+
+
 def ends(process: int) -> bool:
     try:
         return bool(select.select([process], [], [], DEADLINE_S)[0])
@@ -80,7 +85,7 @@ def test_a_guard_that_is_left_is_ended_with_its_program(ledger: Ledger) -> None:
     )
     program = os.pidfd_open(int(word(process)))
     entry.started(process.pid)
-    assert ledger.reap() == Reaped(1, 0)
+    assert again(ledger).reap() == Reaped(1, 0)
     assert ends(program)
     assert process.wait(DEADLINE_S) == 128 + 15
     assert ledger.marks() == []
@@ -96,7 +101,7 @@ def test_a_guard_that_does_not_end_is_killed(ledger: Ledger) -> None:
     with running("/bin/sh", "-c", stubborn) as process:
         child = os.pidfd_open(int(word(process)))
         entry.started(process.pid)
-        assert ledger.reap(patience_s=0.1) == Reaped(1, 2)
+        assert again(ledger).reap(patience_s=0.1) == Reaped(1, 2)
         assert process.wait(DEADLINE_S) == -signal.SIGKILL
         assert ends(child)
 
@@ -104,7 +109,7 @@ def test_a_guard_that_does_not_end_is_killed(ledger: Ledger) -> None:
 def test_who_only_bears_the_mark_is_killed(ledger: Ledger) -> None:
     entry = ledger.reserve()
     with running("/bin/cat", mark=entry.mark) as marked, running("/bin/cat", mark="0" * 32) as other:
-        assert ledger.reap() == Reaped(1, 1)
+        assert again(ledger).reap() == Reaped(1, 1)
         assert marked.wait(DEADLINE_S) == -signal.SIGKILL
         assert other.poll() is None
 
@@ -115,7 +120,7 @@ def test_a_guard_that_is_gone_is_forgotten(ledger: Ledger) -> None:
         entry.started(process.pid)
         process.kill()
         process.wait(DEADLINE_S)
-    assert ledger.reap() == Reaped(1, 0)
+    assert again(ledger).reap() == Reaped(1, 0)
     assert ledger.marks() == []
 
 
@@ -125,7 +130,7 @@ def test_a_pid_that_is_used_again_is_not_touched(ledger: Ledger, tmp_path: Path)
         word(innocent)
         noted = {"pid": innocent.pid, "startTime": "another boot:1"}
         (tmp_path / "children" / entry.mark).write_text(json.dumps(noted))
-        assert ledger.reap() == Reaped(1, 0)
+        assert again(ledger).reap() == Reaped(1, 0)
         assert innocent.poll() is None
 
 
@@ -133,8 +138,20 @@ def test_a_pid_that_is_used_again_is_not_touched(ledger: Ledger, tmp_path: Path)
 def test_an_entry_that_says_nothing_is_forgotten(ledger: Ledger, tmp_path: Path, text: str) -> None:
     entry = ledger.reserve()
     (tmp_path / "children" / entry.mark).write_text(text)
-    assert ledger.reap() == Reaped(1, 0)
+    assert again(ledger).reap() == Reaped(1, 0)
     assert ledger.marks() == []
+
+
+def test_this_daemons_own_children_are_left_alone(ledger: Ledger) -> None:
+    ledger.reserve()
+    now = again(ledger)
+    entry = now.reserve()
+    with running("/bin/cat", mark=entry.mark) as own:
+        entry.started(own.pid)
+        assert now.reap() == Reaped(1, 0)
+        assert own.poll() is None
+        assert now.marks() == [entry.mark]
+        assert now.reap() == Reaped(0, 0)
 
 
 def test_sweep_kills_all_that_bear_the_mark(ledger: Ledger) -> None:
