@@ -38,17 +38,21 @@ async def test_a_daemon_that_was_leaving_is_told_again_by_its_successor(scripted
     assert [method for method, _ in scripted.requests] == ["initialize", "query/run"]
 
 
-async def test_no_successor() -> None:
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(NotRunningError("none left"), NotRunningError), (OSError("none left"), ConnectionClosedError)],
+)
+async def test_no_successor(failure: Exception, raised: type[Exception]) -> None:
     opened: list[socket.socket] = []
 
     def opener() -> socket.socket:
         if opened:
-            raise NotRunningError("none left")
+            raise failure
         opened.append(leaving())
         return opened[0]
 
     async with Client(opener) as claude:
-        with pytest.raises(NotRunningError, match="none left"):
+        with pytest.raises(raised, match="none left"):
             await claude.query("Hi")
 
 

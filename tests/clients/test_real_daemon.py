@@ -148,3 +148,29 @@ def test_ask_and_ctrl_c(world: Any) -> None:
         timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "You said first: slowly\n", "")
+
+
+def test_one_client_works_and_another_watches(world: Any) -> None:
+    with connect(world) as worker, connect(world) as watcher:
+        opened = worker.stream_open(cwd=str(world.work))
+        worker.stream_send(session_id=opened.session_id, prompt="first")
+        watching = watcher.events(opened.session_id)
+        seen: list[str] = []
+        for event in watching:
+            if isinstance(event, AssistantText):
+                seen.append(event.text)
+            if isinstance(event, TurnCompleted) and len(seen) == 1:
+                worker.stream_send(session_id=opened.session_id, prompt="second")
+            elif isinstance(event, TurnCompleted):
+                break
+        worker.stream_close(session_id=opened.session_id)
+        assert seen == ["You said: first", "You said: second"]
+        assert watching.last is not None
+        replayed = watcher.events(opened.session_id)
+        numbers = []
+        for _ in replayed:
+            if replayed.last is not None and replayed.last.seq is not None:
+                numbers.append(replayed.last.seq)
+            if numbers[-1:] == [watching.last.seq]:
+                break
+        assert numbers == list(range(1, len(numbers) + 1))

@@ -204,6 +204,10 @@ class AsyncLink:
                 await self._connect()
         except LocateError as failed:
             self.conversation.lost(failed)
+        except OSError as failed:
+            self.conversation.lost(
+                ConnectionClosedError("connection_closed", f"Cannot connect again: {failed}.")
+            )
 
     def _flush(self) -> None:
         transport = self._transport

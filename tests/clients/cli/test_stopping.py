@@ -1,6 +1,7 @@
 """Stopping what is not so easily stopped: processes of our own stand in for the daemon."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -141,3 +142,37 @@ def test_one_that_cannot_even_be_killed(
     process = begin(begun, STUBBORN)
     with pytest.raises(StillRunningError, match="even when killed"):
         stop(place.paths, Running(process.pid, None), grace_ms=None, timeout_s=0.05, kill=True)
+
+
+class Queue:
+    """A stand-in for macOS's kernel queue, which cannot be had here: says that process 7 ends when asked."""
+
+    def __init__(self) -> None:
+        self.watched: list[Any] = []
+        self.closed = False
+
+    def control(self, changes: Any, count: int, seconds: float | None = None) -> list[str]:
+        for change in changes or ():
+            if change[0] != 7:
+                raise ProcessLookupError
+            self.watched.append(change)
+        return ["end"] if count and seconds else []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_end_of_a_process_on_macos(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue()
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.setattr(select, "kqueue", lambda: queue, raising=False)
+    monkeypatch.setattr(select, "kevent", lambda *what: what, raising=False)
+    for number, name in enumerate(("KQ_FILTER_PROC", "KQ_EV_ADD", "KQ_NOTE_EXIT")):
+        monkeypatch.setattr(select, name, number, raising=False)
+    with watch(7) as ended:
+        assert queue.watched == [(7, 0, 1, 2)]
+        assert not ended(0)
+        assert ended(1)
+    assert queue.closed
+    with watch(8) as ended:
+        assert ended(0)

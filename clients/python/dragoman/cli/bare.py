@@ -25,7 +25,7 @@ def stdio(arguments: Sequence[str]) -> int:
     return forwarding.main(arguments)
 
 
-@click.command("locate", context_settings=_AS_THEY_ARE)
+@click.command("locate", context_settings=_AS_THEY_ARE, short_help="Print where the daemon is, as JSON.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def locate(arguments: Sequence[str]) -> int:
     """Print where the daemon is, as JSON, starting it if there is none."""

@@ -34,7 +34,7 @@ def full_id(claude: dragoman.Client, beginning: str) -> str:
     return found[0]
 
 
-@click.group("sessions", invoke_without_command=True)
+@click.group("sessions", invoke_without_command=True, short_help="List, read and delete conversations.")
 @click.pass_context
 def sessions(ctx: click.Context) -> int:
     """List, read and delete stored conversations; without a command, list them."""

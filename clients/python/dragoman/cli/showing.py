@@ -10,7 +10,7 @@ _INSTALL = "This command needs the daemon's packages. Run: pip install 'dragoman
 _AS_THEY_ARE = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-@click.command("sim", context_settings=_AS_THEY_ARE)
+@click.command("sim", context_settings=_AS_THEY_ARE, short_help="Run the simulator of the Messages API.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sim(arguments: Sequence[str]) -> int:
     """Run the simulator of the Messages API on this machine alone; see `dragoman sim --help`."""
@@ -24,7 +24,7 @@ def sim(arguments: Sequence[str]) -> int:
         return left.code if isinstance(left.code, int) else exits.OK
 
 
-@click.command("demo")
+@click.command("demo", short_help="Show the main job offline, without an account.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder and say where it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
 def demo(keep: bool, as_json: bool) -> int:

@@ -9,9 +9,8 @@ import fcntl
 import os
 import select
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dragoman_protocol.lifecycle import Scope
 
@@ -117,15 +116,9 @@ def _tell(paths: Paths, running: Running, grace_ms: int | None) -> None:
 @contextlib.contextmanager
 def watch(pid: int) -> Iterator[Callable[[float], bool]]:
     """Give a function that waits so many seconds for the end of process *pid* and tells whether it came."""
-    if sys.platform == "darwin":
-        with contextlib.closing(select.kqueue()) as queue:
-            end = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-            try:
-                queue.control([end], 0)
-            except ProcessLookupError:
-                yield lambda _seconds: True
-                return
-            yield lambda seconds: bool(queue.control(None, 1, seconds))
+    if not hasattr(os, "pidfd_open"):  # macOS
+        with _watch_by_queue(pid) as ended:
+            yield ended
         return
     try:
         descriptor = os.pidfd_open(pid)
@@ -136,6 +129,19 @@ def watch(pid: int) -> Iterator[Callable[[float], bool]]:
         yield lambda seconds: bool(_poll(descriptor, seconds))
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _watch_by_queue(pid: int) -> Iterator[Callable[[float], bool]]:
+    kernel: Any = select  # what only BSD systems have is not known to type checkers elsewhere
+    with contextlib.closing(kernel.kqueue()) as queue:
+        end = kernel.kevent(pid, kernel.KQ_FILTER_PROC, kernel.KQ_EV_ADD, kernel.KQ_NOTE_EXIT)
+        try:
+            queue.control([end], 0)
+        except ProcessLookupError:
+            yield lambda _seconds: True
+            return
+        yield lambda seconds: bool(queue.control(None, 1, seconds))
 
 
 def _poll(descriptor: int, seconds: float) -> list[tuple[int, int]]:
