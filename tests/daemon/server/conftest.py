@@ -183,7 +183,7 @@ class Conversation:
         """Wait until all that was sent has been looked at; what came meanwhile can still be read."""
         id = self.ask("do/now", {"tag": "barrier"}, id=f"barrier {self.last_id}")
         passed = []
-        while (message := await self.next())["id"] != id:
+        while isinstance(message := await self.next(), list) or message.get("id") != id:
             passed.append(message)
         self.waiting.extendleft(reversed(passed))
 
@@ -239,6 +239,8 @@ async def world(caplog: pytest.LogCaptureFixture) -> AsyncIterator[World]:
     caplog.set_level(logging.DEBUG)
     world = World(caplog)
     yield world
+    for gate in world.work._gates.values():
+        gate.set()  # those that ignore their cancellation
     await world.server.flush_and_close(0)
     assert world.server.connections == 0
     assert world.server.running == 0
