@@ -141,8 +141,9 @@ class Streams:
             stream.close()
             raise
         if stream.error is not None or stream.opened is None:
-            closed = EngineError("draining" if self._stopping else "stream_not_open", session_id=session_id)
-            raise stream.error or closed
+            if self._stopping:
+                raise EngineError("draining")
+            raise stream.error or EngineError("stream_not_open", session_id=session_id)
         return session_id, stream.opened.channel
 
     async def send(self, params: StreamSendParams, caller: Caller) -> str:

@@ -62,8 +62,9 @@ class Submission:
     def end(self) -> None:
         """It is over; without result or error it was stopped before its turn began."""
         if self.result is None and self.error is None:
-            kind = "request_cancelled" if self.stopped == "client" else "draining"
-            self.error = EngineError(kind, session_id=self.session_id or None)
+            self.error = EngineError("draining")
+            if self.stopped == "client":
+                self.error = EngineError("request_cancelled", session_id=self.session_id or None)
         self.done.set()
 
     def cancelled(self) -> EngineError:

@@ -253,7 +253,7 @@ async def test_the_daemon_stops(kit: Any, state: str) -> None:
             await kit.soon(gate.reached)
         engine.queries.stop_all()
         error = await kit.ended(work)
-        session_id = error.data["session_id"]
+        session_id = watcher.seen[0].params.session_id
         if state == "queued":
             assert error.kind == "draining"
             assert (await kit.ended(first)).kind == "turn_interrupted"
@@ -273,13 +273,14 @@ async def test_the_engine_is_torn_down(kit: Any) -> None:
     """Its tasks are cancelled outright: whoever waits is told, and the turn is found at the next start."""
     async with kit.engine() as engine:
         engine.upstream.scripts.append(gate := kit.Gated())
-        work = asyncio.create_task(engine.queries.run(engine.params(message_id="m"), kit.caller()))
+        started: list[str] = []
+        work = asyncio.create_task(engine.queries.run(engine.params(), kit.caller(), started=started.append))
         await kit.soon(gate.reached)
         engine.tasks.cancel_scope.cancel()
         error = await kit.ended(work)
         assert error.kind == "draining"
         assert engine.upstream.runs[0].closed
-        (turn,) = await engine.store.turns(error.data["session_id"])
+        (turn,) = await engine.store.turns(started[0])
         assert turn.status == "running"
 
 
