@@ -1,4 +1,4 @@
-"""Ten thousand requests on one real socket before the first answer is read, and requests without order or mercy."""
+"""Ten thousand requests on a real socket before the first answer is read; requests without order or mercy."""
 
 import asyncio
 import json
