@@ -115,6 +115,26 @@ def test_a_client_that_shuts_its_half_still_gets_answers(run: Any, make_door: An
     run(main)
 
 
+def test_the_end_of_input_is_told_once_though_reading_stops_and_goes_on(
+    run: Any, make_door: Any, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        door = make_door()
+        async with serving(door, tmp_path) as (_, path):
+            with connected(path) as client:
+                client.shutdown(socket.SHUT_WR)
+                recorder = await door.next()
+                await recorder.until_told("ended")
+                recorder.transport.pause_reading()
+                recorder.transport.resume_reading()
+                with connected(path) as other:  # so the loop has looked again
+                    other.sendall(b"x")
+                    await (await door.next()).until_received(b"x")
+                assert recorder.events == ["ended"]
+
+    run(main)
+
+
 def test_a_client_that_is_killed_is_lost_at_once(run: Any, make_door: Any, tmp_path: Path) -> None:
     async def main() -> None:
         door = make_door()
