@@ -16,7 +16,7 @@ from dragoman_protocol.peer import Peer, Request
 from dragoman_protocol.wire import Id
 
 from .inbox import Inbox
-from .incoming import Incoming
+from .lanes import Incoming
 from .outbox import Outbox
 from .route import Call, Client
 from .routes import EMPTY, UNREADABLE, Prepared, Routes
