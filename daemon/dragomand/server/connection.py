@@ -231,7 +231,11 @@ class Connection:
         """Send one of many notifications; False if it was not taken."""
         if self.closed or self._outbox.refuses(ephemeral=ephemeral):
             return False
-        self._outbox.add(self._peer.notify(method, params))
+        try:
+            data = self._peer.notify(method, params)
+        except RpcError:  # longer than a message may be: nobody can take it
+            return False
+        self._outbox.add(data)
         return True
 
     async def request(self, method: str, params: Any, result: type[T]) -> T:

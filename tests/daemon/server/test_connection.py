@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.values import Value
 
@@ -142,6 +143,7 @@ async def test_notifications_and_events_arrive_in_order(world: Any) -> None:
     client.notify("a", {"n": 1})
     assert client.event("b", {"n": 2}, ephemeral=True)
     assert client.event("c", None, ephemeral=False)
+    assert not client.event("d", {"text": "x" * MAX_MESSAGE}, ephemeral=False)  # nobody can take that
     seen = [await conversation.next() for _ in range(3)]
     assert [(m["method"], m["params"]) for m in seen] == [("a", {"n": 1}), ("b", {"n": 2}), ("c", {})]
 
