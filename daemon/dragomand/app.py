@@ -49,7 +49,6 @@ from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
 
-
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
@@ -262,6 +261,8 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
         if store.moved_aside:
             damaged = {"path": store.moved_aside.path, "reason": store.moved_aside.reason}
             logger.error("the database was damaged and moved aside; the history begins empty", extra=damaged)
+        if store.recovery_due:
+            logger.error("the disk is full: turns that were cut off are marked once something can be written")
         if store.unfinished_delete:
             logger.error("deleted text is not overwritten yet", extra={"reason": store.unfinished_delete})
         cut_off = await complete_interrupted(store, time.time)
