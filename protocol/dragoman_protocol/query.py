@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from .agent import AgentDefinition, Effort, PermissionMode
+from .agent import AgentDefinition, Effort
+from .agent import PermissionMode as PermissionMode  # it was defined here, and is looked for here
 from .content import Prompt
 from .session import Usage
 from .values import Params, Value
