@@ -55,6 +55,9 @@ _FIXED_ARGUMENTS = (
     "--permission-prompt-tool=stdio",
 )
 
+RETRIES_BEFORE_FALLBACK = 3
+"""Claude Code turns to the fallback model at the third refusal for overload; with fewer retries, never."""
+
 SETTING_SOURCES = ("user",)
 """The working directory's own settings, hooks and MCP servers would run as code, with the key in reach."""
 
@@ -97,7 +100,8 @@ def build_environment(
     env |= _FIXED_ENVIRONMENT
     if spec.file_checkpointing:
         env["CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING"] = "true"
-    env["CLAUDE_CODE_MAX_RETRIES"] = str(api.max_retries)
+    retries = max(api.max_retries, RETRIES_BEFORE_FALLBACK) if spec.fallback_model else api.max_retries
+    env["CLAUDE_CODE_MAX_RETRIES"] = str(retries)
     env["API_TIMEOUT_MS"] = str(api.timeout_ms)
     env["CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS"] = str(api.idle_timeout_ms)
     env["PWD"] = str(spec.cwd)
