@@ -24,7 +24,7 @@ class AgentDefinition(Params):
     prompt: str
     """Its system prompt."""
     tools: list[str] | None = None
-    """The tools it has; absent: those of the turn. Needs the scope `tools` unless empty."""
+    """The tools it has, of those that the turn has; absent: all of them. Without the scope `tools`: none."""
     disallowed_tools: list[str] | None = None
     model: str | None = None
     """An alias, a full name, or `inherit`; a turn's own `model` wins."""

@@ -71,7 +71,7 @@ def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume
         model=options.model,
         fallback_model=_joined(options.fallback_model),
         agent=options.agent,
-        agents=_agents(options, tools),
+        agents=_agents(options, able="tools" in caller.scopes),
         system_prompt=prompt if isinstance(prompt, str) else None,
         append_system_prompt=options.append_system_prompt if preset is None else (
             preset.append or options.append_system_prompt),
@@ -163,22 +163,27 @@ def _allowed(options: TurnOptions) -> tuple[str, ...] | None:
     return (*(options.allowed_tools or ()), *skills)
 
 
-def _agents(options: TurnOptions, tools: tuple[str, ...] | None) -> dict[str, dict[str, Any]]:
-    """The agents as the upstream takes them. None has a tool that the turn does not have.
+def _agents(options: TurnOptions, *, able: bool) -> dict[str, dict[str, Any]]:
+    """The agents as the upstream takes them. None has a built-in tool that the turn does not have.
 
-    Claude Code itself does not see to that: an agent that answers brings some of its tools along. What was
-    taken from the one who answers into the turn's own options is left out here.
+    Claude Code itself does not see to that: an agent that answers brings some of those it names along. What
+    was taken from the one who answers into the turn's own options is left out here. *able*: tools may run.
     """
     found = {name: to_claude_code(agent) for name, agent in (options.agents or {}).items()}
     for name, agent in found.items():
-        if tools is not None:
-            wanted = agent.get("tools")
-            agent["tools"] = [*tools] if wanted is None else [
-                tool for tool in wanted if tool.partition("(")[0] in tools]  # fmt: skip
+        if not able:
+            agent["tools"] = []
+        elif options.tools is not None and "tools" in agent:
+            agent["tools"] = [tool for tool in agent["tools"] if _exists(tool, options.tools)]
         if name == options.agent:
             for taken in ("maxTurns", "effort", "permissionMode", "disallowedTools", "background"):
                 agent.pop(taken, None)
     return found
+
+
+def _exists(tool: str, built_in: list[str]) -> bool:
+    """Whether a tool, which may be named with a rule, is one of these or comes from a server."""
+    return tool.partition("(")[0] in built_in or tool.startswith("mcp__")
 
 
 def _settings(options: TurnOptions) -> dict[str, Any] | None:
