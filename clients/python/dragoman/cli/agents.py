@@ -84,7 +84,8 @@ def _table(found: AgentListResult) -> str:
 
 def _field(field: tuple[str, object]) -> str:
     key, value = field
-    return f"{key}: {', '.join(value) if isinstance(value, list) else value}"
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return f"{key}: {text}" if "\n" not in text else "\n  ".join([f"{key}: |", *text.split("\n")])
 
 
 def _line(agent: AgentInfo) -> str:
