@@ -2,7 +2,8 @@
 
     python examples/model_selection.py
 
-It asks three short questions. Set ANTHROPIC_BASE_URL to a simulator (`dragoman sim`) to try it without an account.
+It asks three short questions. To try it without an account, set ANTHROPIC_BASE_URL to a simulator
+(`dragoman sim`).
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""The programs under examples/ do what they say, with the real Claude Code in front of the simulator (02.28)."""
+"""The programs under examples/ do what they say: the real Claude Code in front of the simulator (02.28)."""
 
 import subprocess
 import sys
