@@ -12,6 +12,7 @@ from .errors import EngineError
 
 LEAST_TASK_BUDGET = 20_000
 """Fewest tokens of a task budget that the API takes."""
+LEAST_BUDGET_USD = 0.000001
 LEAST_THINKING = 1_024
 
 Need = tuple[str, str]
@@ -76,8 +77,9 @@ def at_least(path: str, least: float, value: float | None) -> None:
 def _check_numbers(options: TurnOptions) -> None:
     at_least("maxTurns", 1, options.max_turns)
     at_least("taskBudgetTokens", LEAST_TASK_BUDGET, options.task_budget_tokens)
-    if options.max_budget_usd is not None and not 0 < options.max_budget_usd < 1e9:
-        raise wrong("maxBudgetUsd", "maxBudgetUsd must be more than 0, and less than 1e9.", "out of range")
+    if options.max_budget_usd is not None and not LEAST_BUDGET_USD <= options.max_budget_usd < 1e9:
+        text = f"maxBudgetUsd must be {LEAST_BUDGET_USD:f} or more, and less than 1e9."
+        raise wrong("maxBudgetUsd", text, "out of range")
     thinking = options.thinking
     if thinking is not None and (thinking.type == "enabled") != (thinking.budget_tokens is not None):
         text = "thinking.budgetTokens is needed for the type `enabled`, and for no other."

@@ -7,6 +7,8 @@ import pytest
 from dragoman_protocol.agent import AgentDefinition
 from dragomand.engine import agent_files
 from dragomand.engine.agent_files import AgentFileError, parse, read
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 WHOLE = """---
 name: reviewer
@@ -87,6 +89,20 @@ def test_texts_over_several_lines(sign: str) -> None:
 def test_what_is_no_agent(text: str, why: str) -> None:
     with pytest.raises(AgentFileError, match=why):
         parse(text, "file")
+
+
+@given(st.text(alphabet="-: \n\t|>[]'\"#,abname()description", max_size=80))
+@example("name:\ndescription: x\ntools:\n  - ")
+def test_whatever_is_in_a_file_is_an_agent_or_is_none(head: str) -> None:
+    for text in (head, f"---\ndescription: d\n{head}\n---\nGo."):
+        try:
+            name, definition = parse(text, "file")
+        except AgentFileError:
+            continue  # nothing else may be raised
+        else:
+            assert agent_files.NAME.match(name)
+            assert definition.description
+            assert definition.prompt
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

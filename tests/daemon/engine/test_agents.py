@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from dragoman_protocol.agent import AgentDefinition
+from dragoman_protocol.orchestrate import OrchestrateItem, OrchestrateParallelParams
 from dragoman_protocol.query import TurnOptions
+from dragoman_protocol.stream import StreamSendParams
 from dragomand.engine import agents as module
 from dragomand.engine.agents import Agents
 from dragomand.engine.errors import EngineError
@@ -179,6 +181,33 @@ async def test_a_turn_runs_with_its_agent(kit: Any) -> None:
         first, second = (run.spec for run in engine.upstream.runs)
     assert (first.agent, first.model, list(first.agents)) == ("debugger", "opus", ["debugger"])
     assert (second.agent, second.agents["architect"]["tools"]) == ("architect", ["Read", "Grep", "Glob"])
+
+
+async def test_items_of_a_plan_may_each_have_their_own(kit: Any) -> None:
+    async with kit.engine() as engine:
+        items = [OrchestrateItem(prompt="1", agent="debugger"), OrchestrateItem(prompt="2", agent="nobody")]
+        params = OrchestrateParallelParams(items=items, cwd=str(engine.cwd))
+        done = await engine.orchestrations.parallel(
+            params, kit.caller(), started=lambda _: None, outcome=lambda _: None
+        )
+        first, second = done.data
+        assert first.result is not None
+        assert second.error is not None
+        assert second.error["kind"] == "agent_not_found"
+        assert [run.spec.agent for run in engine.upstream.runs] == ["debugger"]
+
+
+async def test_what_needs_a_scope_needs_it_whoever_brings_it(kit: Any) -> None:
+    """A file of the user's own, and a stream that somebody else opened, widen nobody's scopes."""
+    async with kit.engine() as engine:
+        own(kit.folder / "agents", "reckless", permissionMode="bypassPermissions")
+        weak, strong = kit.caller(), kit.caller("client-2", scopes="query tools approve admin")
+        run = engine.queries.run(engine.params(agent="reckless"), weak)
+        assert (await kit.refused("scope_required", run)).data["needed"] == "admin"
+        session, _ = await engine.streams.open(engine.opening(agent="reckless"), strong)
+        sending = engine.streams.send(StreamSendParams(session_id=session, prompt="hi"), weak)
+        assert (await kit.refused("scope_required", sending)).data["needed"] == "admin"
+        await engine.streams.close(session)
 
 
 async def test_what_was_asked_is_what_a_message_id_stands_for(kit: Any) -> None:

@@ -67,7 +67,8 @@ def test_values_that_are_fine(tmp_path: Path) -> None:
     [
         ({"max_turns": 0}, "maxTurns", "must be 1 or more; got 0"),
         ({"task_budget_tokens": 5}, "taskBudgetTokens", "must be 20000 or more"),
-        ({"max_budget_usd": 0}, "maxBudgetUsd", "must be more than 0"),
+        ({"max_budget_usd": 0}, "maxBudgetUsd", "must be 0.000001 or more"),
+        ({"max_budget_usd": float("nan")}, "maxBudgetUsd", "or more"),
         ({"max_budget_usd": float("inf")}, "maxBudgetUsd", "less than"),
         ({"thinking": ThinkingChoice(type="enabled")}, "thinking.budgetTokens", "needed"),
         ({"thinking": THINKING["no"]}, "thinking.budgetTokens", "no other"),

@@ -171,6 +171,12 @@ async def test_settings_hold_and_are_in_no_argument(talking, world):
     assert "from-settings" in json.dumps([result.content for result in events.of(ToolResult)])
 
 
+async def test_the_sandbox_is_one_of_the_settings(talking):
+    async with talking(chosen_settings={"sandbox": {"enabled": True}}) as talk:
+        told = await talk.run._control.request({"subtype": "get_settings"}, 20)
+    assert told["effective"] == {"sandbox": {"enabled": True}}
+
+
 async def test_settings_that_are_wrong_fail_the_start(world):
     with pytest.raises(UpstreamError, match=r"invalid settings.*model") as caught:
         await world.upstream().open(world.spec(settings={"model": 7}), world.deny)
