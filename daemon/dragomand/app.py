@@ -147,6 +147,8 @@ class App:
         """Put the RPC column in front of *engine*. `open` is the way to come by one."""
         self.config = config
         self.paths = paths
+        self.socket = paths.socket
+        """Where clients reach it."""
         self.logger = logger
         self.engine = engine
         self.started_at = time.time()
@@ -215,7 +217,7 @@ class App:
         return DaemonStatusResult(
             pid=os.getpid(),
             version=VERSION,
-            socket=self.paths.socket,
+            socket=self.socket,
             started_at=self.started_at,
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",
@@ -272,6 +274,11 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
     """Open the database for the block; turns that a killed daemon left get their terminal event first."""
     store = await Store.open(paths.database, clock=time.time)
     try:
+        if store.moved_aside:
+            damaged = {"path": store.moved_aside.path, "reason": store.moved_aside.reason}
+            logger.error("the database was damaged and moved aside; the history begins empty", extra=damaged)
+        if store.unfinished_delete:
+            logger.error("deleted text is not overwritten yet", extra={"reason": store.unfinished_delete})
         cut_off = await complete_interrupted(store, time.time)
         if cut_off:
             logger.warning("turns were cut off by the daemon's end", extra={"sessions": cut_off})
