@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -23,6 +24,7 @@ from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
 from dragomand.engine.admission import Admission
+from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.orchestrations import Orchestrations
@@ -32,10 +34,12 @@ from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
+from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
+from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
@@ -68,12 +72,14 @@ class Engine:
         auth: Auth,
         store: Store,
         upstream: Upstream,
+        agents: Agents,
         tasks: TaskGroup,
         logger: logging.Logger,
     ) -> None:
         """Construct everything; nothing runs yet. Turns and streams will run in *tasks*."""
         limits = config.limits
         self.auth = auth
+        self.agents = agents
         self.admission = Admission(
             max_running=limits.max_running,
             max_queued=limits.max_queued,
@@ -113,6 +119,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             clock=time.time,
             new_id=new_uuid,
@@ -126,6 +133,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             max_open=config.session.max_open,
             idle_s=config.session.idle_close_ms / 1000,
@@ -182,7 +190,13 @@ class App:
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
-                config=config, auth=auth, store=store, upstream=upstream, tasks=tasks, logger=logger
+                config=config,
+                auth=auth,
+                store=store,
+                upstream=upstream,
+                agents=agent_library(paths),
+                tasks=tasks,
+                logger=logger,
             )
             app = cls(config=config, paths=paths, engine=engine, logger=logger)
             try:
@@ -224,6 +238,8 @@ class App:
         engine = self.engine
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.auth),
+            **agent_handlers(engine.agents),
+            **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),
@@ -241,6 +257,11 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+def agent_library(paths: Paths) -> Agents:
+    """Return the agents that are shipped, and those beside the settings file."""
+    return Agents(Path(__file__).parent / "agents", Path(paths.config_file).parent / "agents")
 
 
 def query_limits(config: Config) -> QueryLimits:

@@ -108,6 +108,14 @@ class PermissionData(ErrorData):
     by: str | None = None
 
 
+class AgentData(ErrorData):
+    """Which agent was meant."""
+
+    agent: str | None = None
+    nearest: str | None = None
+    """The known agent most like it."""
+
+
 class ErrorKind(NamedTuple):
     """One row of the registry."""
 
@@ -158,6 +166,8 @@ _ROWS = (
     ErrorKind(1305, "stream_not_open", "The session has no open stream; call `stream/open`.", SessionData),
     ErrorKind(1306, "turn_interrupted", "The turn was cut off by the end of the daemon and has no answer.",
               SessionData),
+    ErrorKind(1310, "agent_not_found", "There is no such agent; `agent/list` lists those there are.",
+              AgentData),
     ErrorKind(1400, "claude_not_found", "The Claude Code executable was not found.", TurnData),
     ErrorKind(1401, "claude_crashed", "Claude Code ended unexpectedly.", TurnData, True),
     ErrorKind(1402, "claude_protocol", "Claude Code said something that cannot be understood.", TurnData),
