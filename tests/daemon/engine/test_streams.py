@@ -1,4 +1,4 @@
-"""Open sessions: one process for many turns, and every way in which it, or a turn of it, ends."""
+"""Open sessions: one process for many turns, and every way in which it, or a turn of it, ends (00.38, 00.39)."""
 
 import asyncio
 from typing import Any

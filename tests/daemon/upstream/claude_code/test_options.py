@@ -1,4 +1,4 @@
-"""Every option of a turn, on the real CLI: what reaches the API, and which tools there are (02.1 to 02.7)."""
+"""Every option of a turn, on the real CLI: what reaches the API, and which tools there are (00.3, 02.1 to 02.7)."""
 
 import json
 import sys
