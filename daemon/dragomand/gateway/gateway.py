@@ -194,12 +194,13 @@ class Gateway:
     async def _serve(self, bound: socket.socket) -> None:
         try:
             async with self._loading:
+                # A fifth of a second the first time; it goes on beside the start of Claude Code.
+                http = await asyncio.to_thread(importlib.import_module, "dragomand.gateway.http")
+                if bound.fileno() < 0:
+                    return  # it was closed meanwhile
                 if self._http is None:
-                    # A fifth of a second of imports; it goes on beside the start of Claude Code.
-                    http = await asyncio.to_thread(importlib.import_module, "dragomand.gateway.http")
                     self._http = self._make(http)
-                if bound.fileno() >= 0:
-                    await self._http.serve(bound)
+                await self._http.serve(bound)
         except Exception:
             self._logger.exception("the gateway cannot be loaded")
             self._shut()

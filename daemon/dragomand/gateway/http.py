@@ -62,6 +62,7 @@ class HttpGateway:
         self._provider = provider
         self._clock = clock
         self._servers: list[asyncio.Server] = []
+        self._closed = False
         self._http = web.Server(
             self._answer,
             handler_cancellation=True,  # a caller that is gone ends its call, and so the provider's work
@@ -85,13 +86,15 @@ class HttpGateway:
         loop = asyncio.get_running_loop()
         # A copy, so that the owner's stays open whatever the loop does.
         copy = listening.dup()
-        if copy.family == socket.AF_UNIX:
-            self._servers.append(await loop.create_unix_server(self._http, sock=copy))
-        else:
-            self._servers.append(await loop.create_server(self._http, sock=copy))
+        unix = copy.family == socket.AF_UNIX
+        server = await (loop.create_unix_server if unix else loop.create_server)(self._http, sock=copy)
+        self._servers.append(server)
+        if self._closed:
+            server.close()
 
     async def close(self) -> None:
         """Stop serving and cut off what is under way."""
+        self._closed = True
         for server in self._servers:
             server.close()
         await self._http.shutdown(CLOSE_S)
