@@ -134,12 +134,13 @@ class HttpGateway:
         body = await _read(request)
         if isinstance(body, Refusal):
             return _refused(body)
+        # What is returned after the head was sent goes nowhere: the connection is cut off by then.
         try:
             async with self._asked(request, body, key) as (answer, limit):
                 return await self._pass_on(request, answer, limit, call)
         except TimeoutError:
             return _refused(Refusal(504, "timeout_error", "the provider did not begin to answer in time."))
-        except aiohttp.ClientError as failed:
+        except (aiohttp.ClientError, ConnectionError) as failed:
             why = f"the provider cannot be reached ({type(failed).__name__})."
             return _refused(Refusal(502, "api_error", why))
 
@@ -186,10 +187,11 @@ class HttpGateway:
             await self._copy(answer, out, limit, reader)
             await out.write_eof()
             call.finished = reader.complete and not reader.failed
-        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+        except BaseException:
             # The head is out: the only word for "this is not all" is an end in the middle.
             if request.transport is not None:
                 request.transport.abort()
+            raise
         finally:
             reader.end()
             call.usage = reader.usage

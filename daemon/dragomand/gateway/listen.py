@@ -8,12 +8,13 @@ import contextlib
 import os
 import re
 import socket
+import sys
 
 from dragoman.locate import check_private_dir, check_socket
 
 BACKLOG = 1024
-_LONGEST_PATH = 103
-_NAME = re.compile(r"gateway-(\d+)\.sock")
+_LONGEST_PATH = 107 if sys.platform == "linux" else 103
+_NAME = re.compile(r"gw-(\d+)\.sock")
 
 
 def bind_unix(runtime_dir: str) -> socket.socket | None:
@@ -23,7 +24,7 @@ def bind_unix(runtime_dir: str) -> socket.socket | None:
     """
     check_private_dir(runtime_dir)
     _sweep(runtime_dir)
-    path = os.path.join(runtime_dir, f"gateway-{os.getpid()}.sock")
+    path = os.path.join(runtime_dir, f"gw-{os.getpid()}.sock")
     if len(os.fsencode(path)) > _LONGEST_PATH:
         return None
     # Nobody else can enter the folder, so that the mode may follow the bind: the umask is the process's.
