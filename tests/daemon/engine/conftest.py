@@ -25,6 +25,7 @@ from dragomand.engine.admission import Admission
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.caller import Approver, Caller
+from dragomand.engine.calls import Calls
 from dragomand.engine.channel import Published
 from dragomand.engine.errors import EngineError
 from dragomand.engine.orchestrations import Orchestrations
@@ -35,6 +36,7 @@ from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
+    ApiAccess,
     AskPermission,
     EventSink,
     Failure,
@@ -84,6 +86,7 @@ class ScriptedRun:
         self.ask: Callable[[PermissionAsk], Coroutine[Any, Any, PermissionAnswer]] = ask  # type: ignore[assignment]
         self.upstream_session_id: str | None = spec.resume or spec.session_id
         self.version: str | None = "9.9.9"
+        self.api_access: ApiAccess | None = self.upstream.api_access
         self.turn: TurnOnRun | None = None
         self.turns = 0
         self.closed = False
@@ -131,6 +134,7 @@ class ScriptedUpstream:
     interrupts: int = 0
     open_errors: list[Exception] = field(default_factory=list)
     close_error: Exception | None = None
+    api_access: ApiAccess | None = None
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     hold_open: asyncio.Event | None = None
@@ -218,6 +222,7 @@ class Engine:
     tasks: anyio.abc.TaskGroup
     cwd: Path
     admission: Admission
+    calls: Calls
     sessions: Sessions
     permissions: Permissions
     runs: Runs
@@ -376,7 +381,15 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         permissions = Permissions(
             timeout_s=figures["permission_timeout_s"], clock=clock, new_id=new_id, logger=logger
         )
-        runs = Runs(upstream=upstream, store=store, permissions=permissions, clock=clock, new_id=new_id)
+        calls = Calls(admission, clock=clock, queue_timeout_s=figures["queue_timeout_ms"] / 1000)
+        runs = Runs(
+            upstream=upstream,
+            store=store,
+            permissions=permissions,
+            clock=clock,
+            new_id=new_id,
+            calls=calls,
+        )
         limits = QueryLimits(
             timeout_ms=figures["timeout_ms"],
             queue_timeout_ms=figures["queue_timeout_ms"],
@@ -402,6 +415,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             tasks=tasks,
             cwd=cwd,
             admission=admission,
+            calls=calls,
             sessions=sessions,
             permissions=permissions,
             runs=runs,
