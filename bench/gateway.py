@@ -2,8 +2,8 @@
 
     python bench/gateway.py [--turns 60] [--calls 400] [--json]
 
-Two Claude Code processes, one each way, take turns in turn (one API call a turn, so that a turn's time differs
-by what lies between). Then the call that Claude Code made (some 50 kB) is made again by a bare HTTP client,
+Two Claude Code processes, one each way, take turns in turn (one API call a turn, so that a turn's time
+differs by what lies between). Then the call that Claude Code made (some 50 kB) is made again by a bare HTTP client,
 each way in turn, where a difference of parts of a millisecond can be seen. The simulator is a process of its
 own.
 """
@@ -25,7 +25,7 @@ from typing import Any
 from dragoman_sim import remote
 from dragomand.engine.admission import Admission
 from dragomand.engine.calls import Calls
-from dragomand.gateway import Gateway, GatewaySettings
+from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.process.ledger import Ledger
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import ApiAccess, PermissionAnswer, PermissionAsk, RunSpec
@@ -112,7 +112,7 @@ async def bare_calls(url: str, access: ApiAccess, body: bytes, calls: int) -> di
 
         def call(session: aiohttp.ClientSession, base_url: str, key: str) -> Callable[[], Awaitable[None]]:
             async def once() -> None:
-                headers = {"x-api-key": key, "content-type": "application/json", "anthropic-version": "2023-06-01"}
+                headers = {"x-api-key": key, "content-type": "application/json"}
                 async with session.post(f"{base_url}/v1/messages", data=body, headers=headers) as answer:
                     assert answer.status == 200, await answer.text()
                     await answer.read()

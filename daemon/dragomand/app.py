@@ -33,8 +33,7 @@ from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
-from dragomand.gateway import Gateway, GatewaySettings
-from dragomand.gateway.gateway import DEFAULT_URL, proxy_for
+from dragomand.gateway.gateway import DEFAULT_URL, Gateway, GatewaySettings, proxy_for
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated

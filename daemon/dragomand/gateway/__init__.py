@@ -3,7 +3,3 @@
 HTTP on a socket of its own. It holds the credential, so that no child does; every call passes the engine's
 admission and is counted by what its answer says as it goes by. Nothing heavy is loaded before a run needs it.
 """
-
-from dragomand.gateway.gateway import Gateway, GatewaySettings
-
-__all__ = ["Gateway", "GatewaySettings"]

@@ -22,6 +22,11 @@ def made(admission: Admission | None = None, queue_timeout_s: float = 20) -> Cal
     return Calls(admission or door(), clock=lambda: 7.0, queue_timeout_s=queue_timeout_s)
 
 
+async def until(condition: Any) -> None:
+    while not condition():  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(0)
+
+
 async def one(calls: Calls, grant: Grant, status: int = 200, usage: Usage | None = None) -> None:
     async with calls.call(grant) as call:
         call.status, call.usage, call.finished = status, usage, True
@@ -146,11 +151,9 @@ async def test_who_pays_decides_the_class() -> None:
     grant, _ = calls.grant()
     async with calls.call(grant), asyncio.timeout(20):
         waiting = [asyncio.create_task(call("batch", "batch"))]
-        while admission.calls_queued < 1:
-            await asyncio.sleep(0)
+        await until(lambda: admission.calls_queued == 1)
         waiting.append(asyncio.create_task(call("person", "interactive")))
-        while admission.calls_queued < 2:
-            await asyncio.sleep(0)
+        await until(lambda: admission.calls_queued == 2)
     await asyncio.gather(*waiting)
     assert order == ["person", "batch"]
 

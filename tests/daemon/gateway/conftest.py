@@ -13,7 +13,7 @@ import pytest
 from dragoman_sim import Simulator
 from dragomand.engine.admission import Admission
 from dragomand.engine.calls import Calls
-from dragomand.gateway import Gateway, GatewaySettings
+from dragomand.gateway.gateway import Gateway, GatewaySettings
 
 KEY = "sk-ant-api03-of-the-daemon-alone"
 PATIENCE_S = 20.0

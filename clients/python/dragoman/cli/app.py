@@ -15,6 +15,7 @@ _COMMANDS = {
     "completion": "completion",
     "daemon": "daemon",
     "demo": "showing",
+    "gateway": "gateway",
     "locate": "bare",
     "rpc": "bare",
     "sessions": "sessions",

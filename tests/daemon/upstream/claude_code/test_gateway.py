@@ -10,7 +10,7 @@ import pytest
 from dragoman_sim import Reply, Rule, Simulator, ToolUse, When
 from dragomand.engine.admission import Admission
 from dragomand.engine.calls import Calls
-from dragomand.gateway import Gateway, GatewaySettings
+from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.interface import UpstreamError
 
 
