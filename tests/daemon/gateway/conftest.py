@@ -72,7 +72,7 @@ class At:
     async def until(condition: Any) -> None:
         """Let everything else run until *condition* holds."""
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(0)
 
 

@@ -66,7 +66,8 @@ def test_other_paths_are_not_there(calls: Calls, method: str, path: str, query: 
 
 def test_tokens(calls: Calls) -> None:
     grant, token = calls.grant()
-    for wrong in ("", "x", token[:-1], token + "x", token.replace("dragoman", "other"), "dragoman--", "\udc80"):
+    other = token.replace("dragoman", "other")
+    for wrong in ("", "x", token[:-1], token + "x", other, "dragoman--", "\udc80"):
         refused = let_in(asked(wrong), calls)
         assert isinstance(refused, Refusal), wrong
         assert refused.status == 401
