@@ -155,6 +155,8 @@ class App:
         self.gateway = gateway
         self.config = config
         self.paths = paths
+        self.socket = paths.socket
+        """Where clients reach it."""
         self.logger = logger
         self.engine = engine
         self.started_at = time.time()
@@ -220,7 +222,7 @@ class App:
         return DaemonStatusResult(
             pid=os.getpid(),
             version=VERSION,
-            socket=self.paths.socket,
+            socket=self.socket,
             started_at=self.started_at,
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",

@@ -526,8 +526,9 @@ async def test_closed_in_the_middle_of_a_turn(kit: Any, how: str) -> None:
         engine.check_idle()
 
 
-async def test_no_message_while_it_closes(kit: Any) -> None:
-    async with kit.engine() as engine:
+@pytest.mark.parametrize("how", ["closed", "unused"])
+async def test_no_message_while_it_closes(kit: Any, how: str) -> None:
+    async with kit.engine(idle_s=0.01 if how == "unused" else 60) as engine:
         session_id, watcher = await opened(engine, kit)
         closing, go = asyncio.Event(), asyncio.Event()
         run = engine.upstream.runs[0]
@@ -539,12 +540,15 @@ async def test_no_message_while_it_closes(kit: Any) -> None:
             await whole()
 
         run.close = slow
-        close = asyncio.create_task(engine.streams.close(session_id))
+        watcher.leave()
+        close = asyncio.create_task(engine.streams.close(session_id)) if how == "closed" else None
         await kit.soon(closing)
         await kit.refused("stream_not_open", send(engine, kit, session_id))
         go.set()
-        await close
-        watcher.leave()
+        await kit.until(lambda: engine.streams.count == 0)
+        if close is not None:
+            await close
+        engine.check_idle()
 
 
 async def test_unused_it_closes_by_itself(kit: Any) -> None:
@@ -592,14 +596,28 @@ async def test_a_process_that_cannot_be_closed_is_logged(kit: Any, caplog: pytes
         engine.check_idle()
 
 
-async def test_the_engine_is_torn_down(kit: Any) -> None:
+@pytest.mark.parametrize("state", ["starting", "resting", "in a turn"])
+async def test_the_engine_is_torn_down(kit: Any, state: str) -> None:
+    """No process is left over, and whoever waits is told."""
     async with kit.engine() as engine:
-        engine.upstream.hold_open = asyncio.Event()
-        opening = asyncio.create_task(engine.streams.open(engine.opening(), kit.caller()))
-        await kit.soon(engine.upstream.opening)
-        engine.tasks.cancel_scope.cancel()
-        error = await kit.ended(opening)
-        assert error.kind in ("draining", "stream_not_open")
+        if state == "starting":
+            engine.upstream.hold_open = asyncio.Event()
+            opening = asyncio.create_task(engine.streams.open(engine.opening(), kit.caller()))
+            await kit.soon(engine.upstream.opening)
+            engine.tasks.cancel_scope.cancel()
+            assert (await kit.ended(opening)).kind == "stream_not_open"
+            assert engine.upstream.runs == []
+        else:
+            engine.upstream.scripts.append(gate := kit.Gated())
+            session_id, watcher = await opened(engine, kit)
+            if state == "in a turn":
+                await send(engine, kit, session_id)
+                await kit.soon(gate.reached)
+            watcher.leave()
+            engine.tasks.cancel_scope.cancel()
+            await kit.until(lambda: engine.streams.count == 0)
+            assert engine.upstream.runs[0].closed
+        assert engine.sessions.open == 0
 
 
 # -- the store fails
