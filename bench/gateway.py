@@ -4,8 +4,8 @@
 
 Two Claude Code processes, one each way, take turns in turn (one API call a turn, so that a turn's time
 differs by what lies between). Then the call that Claude Code made (some 50 kB) is made again by a bare HTTP
-client, each way in turn, where a difference of parts of a millisecond can be seen. The simulator is a process of its
-own.
+client, each way in turn, where a difference of parts of a millisecond can be seen. The simulator is a process
+of its own.
 """
 
 import argparse

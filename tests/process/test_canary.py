@@ -1,4 +1,4 @@
-"""With an API key, the key is in the daemon alone: a canary, searched for wherever a child or a file could have it.
+"""With an API key, the key is in the daemon alone: a canary, searched for in children and files.
 
 The real daemon, the real Claude Code, a tool that looks around (the threats of the trust model).
 """

@@ -29,7 +29,8 @@ async def test_calls(house: Any) -> None:
         mine, other = at.client(), at.client()
         for client in (mine, other):
             grant, _ = calls.grant()
-            calls.charge(grant.grant_id, lambda client=client: Payer(client.id, client.name, f"of {client.id}"))
+            payer = Payer(client.id, client.name, f"of {client.id}")
+            calls.charge(grant.grant_id, lambda payer=payer: payer)
             async with calls.call(grant) as call:
                 call.status, call.finished = 200, True
                 call.usage = Usage(input_tokens=3, output_tokens=4)
