@@ -28,7 +28,7 @@ class GatewayTokenResult(Value):
     name: str = "unnamed"
 
 
-class GatewayToken(Value):
+class IssuedToken(Value):
     """A token that is valid, without its secret."""
 
     token_id: str
@@ -43,7 +43,7 @@ class GatewayToken(Value):
 class GatewayTokensResult(Value):
     """Every valid token, oldest first; those of Claude Code's own runs are not among them."""
 
-    data: list[GatewayToken] = msgspec.field(default_factory=list)
+    data: list[IssuedToken] = msgspec.field(default_factory=list)
 
 
 class GatewayRevokeParams(Params):

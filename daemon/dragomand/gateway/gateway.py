@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from dragoman_protocol.gateway import (
     GatewayRevokeResult,
-    GatewayToken,
     GatewayTokenResult,
     GatewayTokensResult,
+    IssuedToken,
 )
 
 from dragomand.engine.calls import Calls, Grant
@@ -120,7 +120,7 @@ class Gateway:
         """Return the valid tokens of programs."""
         return GatewayTokensResult(
             data=[
-                GatewayToken(
+                IssuedToken(
                     token_id=each.grant_id,
                     name=each.name or "",
                     created_at=each.created_at,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from dragoman_protocol.gateway import (
     GatewayRevokeResult,
-    GatewayToken,
     GatewayTokenResult,
     GatewayTokensResult,
+    IssuedToken,
 )
 from dragoman_protocol.limits import CallCounts
 from dragoman_protocol.session import Usage
@@ -61,8 +61,8 @@ def test_the_tokens(run: Callable[..., Any], served: Any) -> None:
     assert run("gateway", "tokens").out == "No program has a token.\n"
     counts = CallCounts(calls=3, failed=1, usage=Usage(input_tokens=10, output_tokens=20))
     found = [
-        GatewayToken(token_id="0a", name="mine", created_at=1, tcp=False, counts=counts),
-        GatewayToken(token_id="0b", name="m", created_at=2, tcp=True, counts=CallCounts()),
+        IssuedToken(token_id="0a", name="mine", created_at=1, tcp=False, counts=counts),
+        IssuedToken(token_id="0b", name="m", created_at=2, tcp=True, counts=CallCounts()),
     ]
     served.answers("gateway/tokens", GatewayTokensResult(data=found))
     assert run("gateway", "tokens").out.splitlines() == [
