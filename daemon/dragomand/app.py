@@ -52,7 +52,6 @@ from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
 
-
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
@@ -119,6 +118,7 @@ class Engine:
         self.permissions.deny_all()
         self.queries.stop_all()
         self.streams.stop_all()
+        self.calls.revoke_programs()
 
     def _queries(self, config: Config, tasks: TaskGroup, logger: logging.Logger) -> Queries:
         return Queries(

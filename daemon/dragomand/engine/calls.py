@@ -141,6 +141,12 @@ class Calls:
             self.on_unused()
         return True
 
+    def revoke_programs(self) -> None:
+        """End what programs were given; a run's grant ends with its run."""
+        for grant in self.grants:
+            if grant.name is not None:
+                self.revoke(grant.grant_id)
+
     @property
     def grants(self) -> list[Grant]:
         """Every grant, oldest first."""

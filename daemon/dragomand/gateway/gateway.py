@@ -31,6 +31,8 @@ HOST = "dragoman.invalid"
 LINGER_S = 60.0
 """How long, in seconds, the sockets stay open after the last grant."""
 DEFAULT_URL = "https://api.anthropic.com"
+LONGEST_NAME = 100
+"""Of a longer label the rest is left out."""
 MOST_TOKENS = 64
 """How many programs may have a token at a time."""
 
@@ -110,6 +112,7 @@ class Gateway:
         if not tcp and path is None:
             text = "The runtime directory's path is too long for a unix socket."
             raise EngineError("upstream_unavailable", text, next_step="Ask for a token with tcp.")
+        name = name[:LONGEST_NAME]
         grant, token = self._calls.grant(name, tcp=tcp)
         self._logger.info("gateway token", extra={"token": grant.grant_id, "of": name, "tcp": tcp})
         return GatewayTokenResult(
@@ -215,7 +218,11 @@ class Gateway:
             idle_s=settings.idle_s,
         )
         made: HttpGateway = http.HttpGateway(  # type: ignore[attr-defined]
-            calls=self._calls, api_key=self._api_key, provider=provider, clock=self._clock
+            calls=self._calls,
+            api_key=self._api_key,
+            provider=provider,
+            clock=self._clock,
+            logger=self._logger,
         )
         return made
 

@@ -6,6 +6,7 @@ out at once; what is counted is read after it was passed on.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -55,6 +56,7 @@ class HttpGateway:
         api_key: Callable[[], str | None],
         provider: Provider,
         clock: Callable[[], float],
+        logger: logging.Logger,
     ) -> None:
         """Pass calls on to *provider* with the key that *api_key* gives; *clock* is Unix seconds."""
         self._calls = calls
@@ -67,6 +69,7 @@ class HttpGateway:
             self._answer,
             handler_cancellation=True,  # a caller that is gone ends its call, and so the provider's work
             access_log=None,
+            logger=logger,
             max_field_size=_MOST_HEADER,
             max_line_size=_MOST_HEADER,
             lingering_time=0,

@@ -66,6 +66,14 @@ def test_a_revoked_grant_is_none() -> None:
     assert unused == [True]
 
 
+def test_at_the_end_programs_lose_theirs() -> None:
+    calls = made()
+    run, _ = calls.grant()
+    calls.grant("a program")
+    calls.revoke_programs()
+    assert calls.grants == [run]
+
+
 async def test_what_is_counted_for_whom() -> None:
     calls = made()
     grant, _ = calls.grant()

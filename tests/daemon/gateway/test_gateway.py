@@ -116,6 +116,8 @@ async def test_tokens_of_programs(at: Any) -> None:
     assert gateway.revoke(one.token_id).revoked
     assert not gateway.revoke(one.token_id).revoked
     assert [each.name for each in gateway.tokens().data] == ["other"]
+    long = await gateway.issue("x" * 1000, False)
+    assert long.name == gateway.tokens().data[1].name == "x" * 100
 
 
 async def test_their_number_is_bounded(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from typing import Any
 
 import aiohttp
@@ -147,6 +148,41 @@ async def test_a_request_that_is_too_large(at: Any, monkeypatch: pytest.MonkeyPa
         assert answer.status == 413
         assert (await answer.json())["error"]["type"] == "request_too_large"
     assert sim.requests == []
+
+
+async def test_a_request_whose_body_does_not_come(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_S", 0.05)
+    sim, client = await at.caller()
+    never = asyncio.Event()
+
+    async def parts() -> Any:
+        yield b"{"
+        await never.wait()
+
+    async with client.post("/v1/messages", data=parts()) as answer:
+        assert answer.status == 408
+    never.set()
+    assert sim.requests == []
+    await at.until(lambda: at.admission.calls_running == 0)
+
+
+async def test_what_is_not_http_harms_nobody(at: Any) -> None:
+    _, client = await at.caller()
+    reader, writer = await asyncio.open_unix_connection(str(next(at.folder.iterdir())))
+    writer.write(b"\x00\x01 not a request\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.0 400")
+    writer.close()
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 200
+
+
+def test_certificates_of_ones_own(tmp_path: Any) -> None:
+    def trust(base_url: str, ca_file: str | None) -> Any:
+        return http._trust(http.Provider(base_url=base_url, ca_file=ca_file))
+
+    assert trust("https://x", None) is True
+    assert trust("http://x", "/a/file") is True
+    assert isinstance(trust("https://x", str(tmp_path / "nowhere")), ssl.SSLContext)
 
 
 async def test_a_provider_that_is_not_there(at: Any) -> None:
