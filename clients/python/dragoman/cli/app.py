@@ -10,6 +10,7 @@ from dragoman.cli import exits
 from dragoman.cli.report import report
 
 _COMMANDS = {
+    "agents": "agents",
     "ask": "ask",
     "auth": "auth",
     "completion": "completion",
@@ -17,6 +18,7 @@ _COMMANDS = {
     "demo": "showing",
     "gateway": "gateway",
     "locate": "bare",
+    "models": "agents",
     "rpc": "bare",
     "sessions": "sessions",
     "sim": "showing",
