@@ -1,4 +1,4 @@
-"""With an API key, the key is in the daemon alone: a canary, searched for in children and files.
+"""With an API key, the key is in the daemon alone: a canary, searched for in children and files (00.68).
 
 The real daemon, the real Claude Code, a tool that looks around (the threats of the trust model).
 """

@@ -1,4 +1,4 @@
-"""Whether an executable knows the variable for a unix socket."""
+"""Whether an executable knows the variable for a unix socket (RV.6)."""
 
 import os
 from pathlib import Path
