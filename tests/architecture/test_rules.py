@@ -25,7 +25,9 @@ TESTED_ELSEWHERE = {
     **dict.fromkeys(
         (
             f"protocol/dragoman_protocol/{name}.py"
-            for name in ("auth", "lifecycle", "limits", "orchestrate", "query", "session", "stream")
+            for name in (
+                "auth", "gateway", "lifecycle", "limits", "orchestrate", "query", "session", "stream"
+            )
         ),
         ("tests/protocol/test_examples.py", "declarations only; the rules for them are in test_methods"),
     ),

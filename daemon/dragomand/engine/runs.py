@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import anyio
-from dragoman_protocol.query import TurnOptions
+from dragoman_protocol.query import QueryRunParams, TurnOptions
 
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
@@ -22,6 +22,7 @@ from dragomand.upstream.interface import (
 )
 
 from .caller import Caller
+from .calls import Calls, Payer
 from .errors import EngineError, from_failure, from_storage
 from .options import to_spec
 from .permissions import Permissions
@@ -61,9 +62,14 @@ class Runs:
         permissions: Permissions,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        calls: Calls | None = None,
     ) -> None:
-        """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds."""
+        """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
+
+        What they call through the gateway is counted by *calls*.
+        """
         self._upstream = upstream
+        self._calls = calls
         self._store = store
         self._permissions = permissions
         self._clock = clock
@@ -94,6 +100,7 @@ class Runs:
         )
         count = session.claude_message_count
         opened.append(OpenRun(run=run, record=record, session=session, message_count=count))
+        self._charge(opened[0], options, caller)
         self.version = run.version or self.version
         return opened[0]
 
@@ -108,6 +115,21 @@ class Runs:
                 raise
         # A turn was cut off before Claude Code had written its first word: there is nothing to lose.
         return await self._upstream.open(to_spec(options, caller, session, resume=None), ask)
+
+    def _charge(self, opened: OpenRun, options: TurnOptions, caller: Caller) -> None:
+        """Let the calls of a run count as those of whoever's turn runs on it, else of who opened it."""
+        access = None if self._calls is None else opened.run.api_access
+        if self._calls is None or access is None:
+            return
+        priority = options.priority if isinstance(options, QueryRunParams) else "interactive"
+
+        def payer() -> Payer:
+            turn = opened.turn
+            if turn is None:
+                return Payer(caller.id, caller.name, priority=priority)
+            return Payer(turn.caller.id, turn.caller.name, turn.turn_id, priority)
+
+        self._calls.charge(access.grant_id, payer)
 
     async def record(self, opened: OpenRun) -> None:
         """Write down which Claude Code session a run is, so that it can be resumed; only what has changed.
