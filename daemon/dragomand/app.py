@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -25,6 +25,7 @@ from dragomand.config import Config, read_api_key
 from dragomand.engine.admission import Admission
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
+from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.queries import Queries, QueryLimits
@@ -41,13 +42,14 @@ from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stream import stream_handlers
+from dragomand.policy.crash_breaker import CrashBreaker
 from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
 from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.store.store import Store
-from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
-from dragomand.upstream.interface import Upstream
+from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
+from dragomand.upstream.interface import PoolState, Upstream
 
 
 def new_uuid() -> str:
@@ -125,7 +127,7 @@ class Engine:
             runs=self.runs,
             limits=query_limits(config),
             max_open=config.session.max_open,
-            idle_s=config.session.idle_close_ms / 1000,
+            times=stream_times(config),
             clock=time.time,
             new_id=new_uuid,
             logger=logger,
@@ -135,12 +137,21 @@ class Engine:
 class App:
     """A daemon without a socket."""
 
-    def __init__(self, *, config: Config, paths: Paths, engine: Engine, logger: logging.Logger) -> None:
-        """Put the RPC column in front of *engine*. `open` is the way to come by one."""
+    def __init__(
+        self,
+        *,
+        config: Config,
+        paths: Paths,
+        engine: Engine,
+        pool: Callable[[], PoolState],
+        logger: logging.Logger,
+    ) -> None:
+        """Put the RPC column in front of *engine*; *pool* tells what is kept warm. Made by `open`."""
         self.config = config
         self.paths = paths
         self.logger = logger
         self.engine = engine
+        self.pool = pool
         self.started_at = time.time()
         self.stopping = anyio.Event()
         """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
@@ -173,13 +184,14 @@ class App:
         folder = claude_config_dir(config, environment)
         auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
         ledger = Ledger(paths.state_dir)
-        upstream = claude_code(config, environment, auth, ledger, open_files)
+        upstream = claude_code(config, environment, auth, ledger, open_files, paths.state_dir)
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
                 config=config, auth=auth, store=store, upstream=upstream, tasks=tasks, logger=logger
             )
-            app = cls(config=config, paths=paths, engine=engine, logger=logger)
+            upstream.on_pressure = engine.streams.rest
+            app = cls(config=config, paths=paths, engine=engine, pool=upstream.pool, logger=logger)
             try:
                 yield app
             finally:
@@ -225,7 +237,7 @@ class App:
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission),
-            **daemon_handlers(self.status, self.request_stop),
+            **daemon_handlers(self.status, self.request_stop, self.pool),
         }
         for name, handler in handlers.items():
             row = METHODS[name]
@@ -234,6 +246,17 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+def stream_times(config: Config) -> StreamTimes:
+    """Return what the settings say of streams."""
+    session = config.session
+    return StreamTimes(
+        idle_s=session.idle_close_ms / 1000,
+        sleep_s=session.sleep_ms / 1000,
+        recycle_turns=session.recycle_turns,
+        recycle_bytes=session.recycle_memory,
+    )
 
 
 def query_limits(config: Config) -> QueryLimits:
@@ -261,7 +284,12 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
 
 
 def claude_code(
-    config: Config, environment: Mapping[str, str], auth: Auth, ledger: Ledger, open_files: int | None
+    config: Config,
+    environment: Mapping[str, str],
+    auth: Auth,
+    ledger: Ledger,
+    open_files: int | None,
+    state_dir: str,
 ) -> ClaudeCode:
     """Make the upstream that starts Claude Code, in *environment* as far as it is allowed."""
     claude = config.claude
@@ -277,7 +305,17 @@ def claude_code(
             base_url=claude.base_url or None, max_retries=claude.max_retries, timeout_ms=claude.api_timeout_ms
         ),
         start_timeout_s=claude.start_timeout_ms / 1000,
+        stall_s=claude.stall_timeout_ms / 1000,
         open_files=open_files,
+        pool=PoolSettings(
+            max_spare=config.pool.max_spare,
+            ttl_s=config.pool.ttl_ms / 1000,
+            max_bytes=config.pool.max_memory,
+            min_free_bytes=config.pool.min_free_memory,
+            generic=config.pool.generic == "on",
+        ),
+        neutral_dir=os.path.join(state_dir, "spare"),
+        breaker=CrashBreaker(),
     )
 
 

@@ -84,6 +84,8 @@ class ScriptedRun:
         self.ask: Callable[[PermissionAsk], Coroutine[Any, Any, PermissionAnswer]] = ask  # type: ignore[assignment]
         self.upstream_session_id: str | None = spec.resume or spec.session_id
         self.version: str | None = "9.9.9"
+        self.warm: bool | None = False
+        self.memory_bytes: int | None = None
         self.turn: TurnOnRun | None = None
         self.turns = 0
         self.closed = False

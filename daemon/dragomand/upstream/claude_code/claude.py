@@ -2,22 +2,39 @@
 
 import asyncio
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dragomand.process import children
 from dragomand.process.ledger import Ledger
+from dragomand.process.memory import PressureWatch
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import (
     KEY_VARIABLE,
     ApiSettings,
     build_arguments,
     build_environment,
+    build_initialize,
+    early,
 )
 from dragomand.upstream.claude_code.executable import find_executable
-from dragomand.upstream.claude_code.run import ClaudeCodeRun
+from dragomand.upstream.claude_code.pool import Pool, PoolSettings, Recipe
+from dragomand.upstream.claude_code.run import STALL_S, ClaudeCodeRun
+from dragomand.upstream.claude_code.spare_key import key_of, world_of
+from dragomand.upstream.claude_code.starts import Breaker, Starts
 from dragomand.upstream.claude_code.transcript import Transcript, config_dir
 from dragomand.upstream.claude_code.wire import MAX_LINE_BYTES
-from dragomand.upstream.interface import AskPermission, Failure, RunSpec, UpstreamError
+from dragomand.upstream.interface import (
+    AskPermission,
+    Failure,
+    PermissionAnswer,
+    PermissionAsk,
+    PoolState,
+    RunSpec,
+    UpstreamError,
+)
 
 
 class ClaudeCode:
@@ -32,15 +49,21 @@ class ClaudeCode:
         executable: str | None = None,
         api: ApiSettings | None = None,
         start_timeout_s: float = 30.0,
+        stall_s: float = STALL_S,
         open_files: int | None = None,
         guard_command: Sequence[str] = children.GUARD,
         max_line_bytes: int = MAX_LINE_BYTES,
+        pool: PoolSettings | None = None,
+        neutral_dir: str | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """Start processes as these settings say; nothing is read from anywhere else.
 
         *environment* is where the allowed variables come from (`command.INHERITED`). *api_key* gives the
         key, or None for Claude Code's own login. *executable* None: the bundled one, else `claude` on the
-        environment's PATH. *open_files* is the soft limit that processes get.
+        environment's PATH. *open_files* is the soft limit that processes get. *stall_s* is the silence that
+        ends a turn. *pool* None: nothing is started ahead; *neutral_dir* is an empty folder of ours, made
+        when needed, where spares of no folder wait (None: there are none).
         """
         self._ledger = ledger
         self._environment = dict(environment)
@@ -48,40 +71,173 @@ class ClaudeCode:
         self._executable = executable or None
         self._api = api or ApiSettings()
         self._start_timeout_s = start_timeout_s
+        self._stall_s = stall_s
         self._open_files = open_files
         self._guard_command = guard_command
         self._max_line_bytes = max_line_bytes
+        self._neutral_dir = neutral_dir
+        self._breaker = breaker
+        self._pool_settings = pool or PoolSettings(max_spare=0)
         self._runs: set[ClaudeCodeRun] = set()
+        self._unclaimable: str | None = None
+        """The world in which spares of no folder do not work."""
+        self.on_pressure: Callable[[], None] = lambda: None
+        """Called when memory is short, after the spares were ended."""
+        self._made: tuple[Starts, Pool, PressureWatch] | None = None
 
     async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
-        """Start a run and wait until it is ready; see `Upstream.open`."""
+        """Start a run, or take a spare, and wait until it is ready; see `Upstream.open`."""
+        start = self._start_of(spec)
+        await _check_length(spec, Transcript(start.config_dir, spec.resume or spec.session_id))
+        starts, pool, _ = self._machinery()
+        if spec.resume is not None or not self._pool_settings.max_spare:
+            return await self._begin(spec, ask, start, starts)
+        pool.in_world(start.world)
+        recipe, generic = self._recipes(spec, start)
+        over = pool.use(recipe, generic)
+        try:
+            run = await self._warm(spec, ask, [recipe] if generic is None else [recipe, generic])
+            pool.count("cold" if run is None else "warm")
+            if run is None:
+                run = await self._begin(spec, ask, start, starts)
+        except BaseException:
+            over()
+            raise
+        run.on_turn_end = over
+        if run.pid is None:
+            run.tell_turn_end()  # it has ended meanwhile
+        return run
+
+    def pool(self) -> PoolState:
+        """Return what is kept warm."""
+        if self._made is None:
+            return PoolState(max_spare=self._pool_settings.max_spare)
+        return self._made[1].state()
+
+    async def close(self) -> None:
+        """End every run that is still open and every spare, all at once."""
+        if self._made is not None:
+            _, pool, pressure = self._made
+            pressure.close()
+            await asyncio.gather(pool.close(), *(run.close() for run in list(self._runs)))
+        await asyncio.gather(*(run.close() for run in list(self._runs)))
+
+    # inside
+
+    def _machinery(self) -> tuple[Starts, Pool, PressureWatch]:
+        """Return what belongs to the running loop, made at the first use."""
+        if self._made is None:
+            starts = Starts(os.cpu_count() or 1, self._breaker)
+            pool = Pool(self._pool_settings, self._begin_spare, lambda: starts.is_free)
+            starts.on_free = pool.balance
+            self._made = starts, pool, PressureWatch(self._pressed)
+        return self._made
+
+    def _start_of(self, spec: RunSpec, *, awaits_claim: bool = False) -> "_Start":
         executable = find_executable(self._executable, self._environment.get("PATH"))
         key = self._api_key()
         env = build_environment(self._environment, spec, self._api, with_key=key is not None)
-        transcript = Transcript(config_dir(env), spec.resume or spec.session_id)
-        await _check_length(spec, transcript)
-        redact = Redactor([key] if key else [])
-        run = ClaudeCodeRun(
-            spec, ask, transcript, redact, self._runs.discard, max_line_bytes=self._max_line_bytes
-        )
         command = children.Command(
-            argv=build_arguments(executable, spec),
+            argv=build_arguments(executable, spec, awaits_claim=awaits_claim),
             env=env,
             cwd=os.fspath(spec.cwd),
             secrets={KEY_VARIABLE: key.encode()} if key else {},
             open_files=self._open_files,
         )
+        config = config_dir(env)
+        return _Start(command, config, key, world_of(executable, config, key.encode() if key else None))
+
+    def _recipes(self, spec: RunSpec, start: "_Start") -> tuple[Recipe, Recipe | None]:
+        own = early(spec)
+        recipe = Recipe(self._key(own), own)
+        if self._neutral_dir is None or not self._pool_settings.generic or self._unclaimable == start.world:
+            return recipe, None
+        anywhere = replace(own, cwd=Path(self._neutral_dir))
+        return recipe, Recipe(self._key(anywhere, generic=True), anywhere, generic=True)
+
+    def _key(self, spec: RunSpec, *, generic: bool = False) -> str:
+        command = self._start_of(spec, awaits_claim=generic).command
+        return key_of(command, build_initialize(spec), None if generic else command.cwd)
+
+    async def _warm(self, spec: RunSpec, ask: AskPermission, recipes: list[Recipe]) -> ClaudeCodeRun | None:
+        """Return a spare that fits, given to whoever asks; None if there is none that works."""
+        _, pool, _ = self._machinery()
+        while (spare := pool.take(*(recipe.key for recipe in recipes))) is not None:
+            try:
+                run = await asyncio.shield(spare.starting)
+            except UpstreamError:
+                continue
+            except asyncio.CancelledError:
+                pool.give_back(spare)
+                raise
+            claim = {"subtype": "claim_session", "cwd": os.fspath(spec.cwd)} if spare.recipe.generic else None
+            try:
+                await run.adopt(spec, ask, claim)
+            except UpstreamError as error:
+                if claim is not None and "Unsupported" in error.failure.message:
+                    self._unclaimable = self._start_of(spec).world
+                continue
+            pool.count("used")
+            return run
+        return None
+
+    async def _begin(
+        self, spec: RunSpec, ask: AskPermission, start: "_Start", starts: Starts
+    ) -> ClaudeCodeRun:
+        key = start.key
+        run = ClaudeCodeRun(
+            spec,
+            ask,
+            Transcript(start.config_dir, spec.resume or spec.session_id),
+            Redactor([key] if key else []),
+            self._gone,
+            max_line_bytes=self._max_line_bytes,
+            stall_s=self._stall_s,
+        )
         self._runs.add(run)
         try:
-            await run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
-        except UpstreamError:
-            self._runs.discard(run)
+            await starts.start(
+                lambda: run.start(start.command, self._ledger, self._start_timeout_s, self._guard_command)
+            )
+        except BaseException:
+            if run.pid is None:
+                self._runs.discard(run)
             raise
         return run
 
-    async def close(self) -> None:
-        """End every run that is still open, all at once."""
-        await asyncio.gather(*(run.close() for run in list(self._runs)))
+    async def _begin_spare(self, recipe: Recipe) -> ClaudeCodeRun:
+        spec = replace(recipe.spec, session_id=str(uuid.uuid4()))
+        starts, _, _ = self._machinery()
+        if recipe.generic:
+            os.makedirs(spec.cwd, mode=0o700, exist_ok=True)
+        start = self._start_of(spec, awaits_claim=recipe.generic)
+        try:
+            return await self._begin(spec, _nobody, start, starts)
+        except UpstreamError:
+            if recipe.generic:
+                self._unclaimable = start.world
+            raise
+
+    def _pressed(self) -> None:
+        self._machinery()[1].drop("pressure")
+        self.on_pressure()
+
+    def _gone(self, run: ClaudeCodeRun) -> None:
+        self._runs.discard(run)
+        if self._made is not None and self._made[1].lost(run):
+            self._made[0].crashed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    command: children.Command
+    config_dir: str
+    key: str | None
+    world: str
+
+
+async def _nobody(_ask: PermissionAsk) -> PermissionAnswer:
+    return PermissionAnswer(allow=False, message="Nobody uses this process yet.")
 
 
 async def _check_length(spec: RunSpec, transcript: Transcript) -> None:

@@ -5,7 +5,7 @@ user of the machine can read, but into the first control request.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dragomand.upstream.interface import RunSpec
@@ -77,9 +77,13 @@ class ApiSettings:
     """How long an answer's stream may be silent."""
 
 
-def build_arguments(executable: str, spec: RunSpec) -> list[str]:
-    """Return the command line. Values are bound with `=`, so that none can be taken for another option."""
-    return [executable, *_FIXED_ARGUMENTS, *_session(spec), *_choices(spec)]
+def build_arguments(executable: str, spec: RunSpec, *, awaits_claim: bool = False) -> list[str]:
+    """Return the command line. Values are bound with `=`, so that none can be taken for another option.
+
+    *awaits_claim*: the process is to belong to no folder until it is told one.
+    """
+    session = ["--await-claim"] if awaits_claim else _session(spec)
+    return [executable, *_FIXED_ARGUMENTS, *session, *_choices(spec)]
 
 
 def build_environment(
@@ -115,6 +119,30 @@ def build_initialize(spec: RunSpec) -> dict[str, Any]:
         # Otherwise a resumed conversation keeps the prompt that it began with, and says nothing.
         request["systemPromptSnapshot"] = False
     return request
+
+
+def early(spec: RunSpec) -> RunSpec:
+    """Return *spec* without what may be chosen late: how a process is started ahead of it."""
+    mode = spec.permission_mode
+    return replace(
+        spec,
+        session_id="",
+        resume=None,
+        resume_message_count=None,
+        model=None,
+        # Claude Code can be put into this one only at its start.
+        permission_mode=mode if mode == "bypassPermissions" else None,
+    )
+
+
+def late_choices(spec: RunSpec) -> list[dict[str, Any]]:
+    """Return the control requests that make up for what `early` left out."""
+    requests: list[dict[str, Any]] = []
+    if spec.model is not None:
+        requests.append({"subtype": "set_model", "model": spec.model})
+    if spec.permission_mode not in (None, "bypassPermissions"):
+        requests.append({"subtype": "set_permission_mode", "mode": spec.permission_mode})
+    return requests
 
 
 def _session(spec: RunSpec) -> list[str]:
