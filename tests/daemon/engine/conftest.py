@@ -27,6 +27,7 @@ from dragomand.engine.auth import Auth
 from dragomand.engine.caller import Approver, Caller
 from dragomand.engine.channel import Published
 from dragomand.engine.errors import EngineError
+from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.queries import Queries, QueryLimits
@@ -347,6 +348,9 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         "permission_timeout_s": 60.0,
         "max_open": 3,
         "idle_s": 60.0,
+        "sleep_s": 60.0,
+        "recycle_turns": 100,
+        "recycle_bytes": 1 << 30,
         "api_key": "sk-test",
         **chosen,
     }
@@ -397,7 +401,13 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             "logger": logger,
         }
         queries = Queries(**parts)
-        streams = Streams(**parts, max_open=figures["max_open"], idle_s=figures["idle_s"])
+        times = StreamTimes(
+            idle_s=figures["idle_s"],
+            sleep_s=figures["sleep_s"],
+            recycle_turns=figures["recycle_turns"],
+            recycle_bytes=figures["recycle_bytes"],
+        )
+        streams = Streams(**parts, max_open=figures["max_open"], times=times)
         engine = Engine(
             store=store,
             upstream=upstream,
