@@ -18,7 +18,13 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from dragoman_protocol import VERSION
-from dragoman_protocol.lifecycle import DEFAULT_SCOPES, DaemonStatusResult, ServerInfo
+from dragoman_protocol.lifecycle import (
+    DEFAULT_SCOPES,
+    DaemonPoolResult,
+    DaemonStatusResult,
+    ServerInfo,
+    SpareProcess,
+)
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
@@ -151,7 +157,7 @@ class App:
         self.paths = paths
         self.logger = logger
         self.engine = engine
-        self.pool = pool
+        self._pool = pool
         self.started_at = time.time()
         self.stopping = anyio.Event()
         """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
@@ -223,6 +229,28 @@ class App:
             sessions_open=self.engine.sessions.open,
             claude_version=self.engine.runs.version,
             memory_bytes=resident_bytes(),
+        )
+
+    def pool(self) -> DaemonPoolResult:
+        """Return what is kept warm."""
+        state = self._pool()
+        spares = [
+            SpareProcess(
+                key=spare.key,
+                cwd=spare.cwd,
+                state="ready" if spare.ready else "starting",
+                age_ms=round(spare.age_s * 1000),
+                memory_bytes=spare.memory_bytes,
+            )
+            for spare in state.spares
+        ]
+        return DaemonPoolResult(
+            max_spare=state.max_spare,
+            spares=spares,
+            keys=state.keys,
+            warm=state.warm,
+            cold=state.cold,
+            ended=state.ended,
         )
 
     # -- the seam
