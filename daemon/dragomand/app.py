@@ -250,6 +250,7 @@ class App:
             keys=state.keys,
             warm=state.warm,
             cold=state.cold,
+            kept=state.kept,
             ended=state.ended,
         )
 
@@ -346,6 +347,7 @@ def claude_code(
             max_bytes=config.pool.max_memory,
             min_free_bytes=config.pool.min_free_memory,
             generic=config.pool.generic == "on",
+            reuse=config.pool.reuse == "on",
         ),
         neutral_dir=os.path.join(state_dir, "spare"),
         breaker=CrashBreaker(),

@@ -127,6 +127,8 @@ class DaemonPoolResult(Value):
     warm: int = 0
     """Conversations that found a process waiting."""
     cold: int = 0
+    kept: int = 0
+    """Processes that wait for the next conversation of the client they have worked for (`pool.reuse`)."""
     ended: dict[str, int] = msgspec.field(default_factory=dict)
     """Spares that were never used, by the reason of their end: `expired`, `evicted`, `pressure`, `outdated`
     (executable, user settings or credential have changed), `died`, `failed`."""

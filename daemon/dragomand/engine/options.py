@@ -71,6 +71,7 @@ def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume
         permission_mode=options.permission_mode,
         max_turns=options.max_turns,
         env=dict(options.env or {}),
+        client=caller.id,
     )
 
 

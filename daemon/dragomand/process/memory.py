@@ -27,6 +27,14 @@ def held_bytes(pid: int) -> int | None:
     return own
 
 
+def descendants_of(pid: int) -> list[int] | None:
+    """Return all processes below *pid*; None where this system does not tell."""
+    if _private(pid) is None:
+        return None
+    below = _children(pid)
+    return below + [each for child in below for each in descendants_of(child) or ()]
+
+
 def available_bytes() -> int | None:
     """Return how much memory new processes may take: the machine's, or less if our group has a bound."""
     free = [each for each in (_machine(), _group()) if each is not None]

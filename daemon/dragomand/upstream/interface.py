@@ -72,6 +72,8 @@ class RunSpec:
     max_turns: int | None = None
     env: dict[str, str] = field(default_factory=dict)
     """Already checked against the allow-list."""
+    client: str | None = None
+    """Who asks, if a process that has worked for the same one may be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class PoolState:
     """How many kinds of processes were asked for lately."""
     warm: int = 0
     cold: int = 0
+    kept: int = 0
+    """How many wait for the next conversation of a client that they have worked for."""
     ended: dict[str, int] = field(default_factory=dict)
     """How many spares were never used, by the reason of their end."""
 

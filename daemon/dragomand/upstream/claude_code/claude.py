@@ -21,6 +21,7 @@ from dragomand.upstream.claude_code.command import (
 )
 from dragomand.upstream.claude_code.executable import find_executable
 from dragomand.upstream.claude_code.pool import Pool, PoolSettings, Recipe
+from dragomand.upstream.claude_code.reuse import Kept, Lease, tag_of
 from dragomand.upstream.claude_code.run import STALL_S, ClaudeCodeRun
 from dragomand.upstream.claude_code.spare_key import key_of, world_of
 from dragomand.upstream.claude_code.starts import Breaker, Starts
@@ -78,6 +79,7 @@ class ClaudeCode:
         self._neutral_dir = neutral_dir
         self._breaker = breaker
         self._pool_settings = pool or PoolSettings(max_spare=0)
+        self._kept = Kept(self._pool_settings.most_kept, self._pool_settings.keep_s)
         self._runs: set[ClaudeCodeRun] = set()
         self._unclaimable: str | None = None
         """The world in which spares of no folder do not work."""
@@ -85,8 +87,18 @@ class ClaudeCode:
         """Called when memory is short, after the spares were ended."""
         self._made: tuple[Starts, Pool, PressureWatch] | None = None
 
-    async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
+    async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun | Lease:
         """Start a run, or take a spare, and wait until it is ready; see `Upstream.open`."""
+        if not self._pool_settings.reuse or spec.client is None or spec.resume is not None:
+            return await self._open(spec, ask)
+        _, pool, _ = self._machinery()
+        tag = tag_of(self._key(early(spec)), spec, spec.client)
+        if (lease := self._kept.take(tag, ask)) is not None:
+            pool.count("warm")
+            return lease
+        return self._kept.lend(await self._open(spec, ask), tag)
+
+    async def _open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
         start = self._start_of(spec)
         await _check_length(spec, Transcript(start.config_dir, spec.resume or spec.session_id))
         starts, pool, _ = self._machinery()
@@ -112,14 +124,14 @@ class ClaudeCode:
         """Return what is kept warm."""
         if self._made is None:
             return PoolState(max_spare=self._pool_settings.max_spare)
-        return self._made[1].state()
+        return replace(self._made[1].state(), kept=self._kept.count)
 
     async def close(self) -> None:
         """End every run that is still open and every spare, all at once."""
         if self._made is not None:
             _, pool, pressure = self._made
             pressure.close()
-            await asyncio.gather(pool.close(), *(run.close() for run in list(self._runs)))
+            await asyncio.gather(pool.close(), self._kept.close(), *(run.close() for run in list(self._runs)))
         await asyncio.gather(*(run.close() for run in list(self._runs)))
 
     # inside
@@ -220,10 +232,12 @@ class ClaudeCode:
 
     def _pressed(self) -> None:
         self._machinery()[1].drop("pressure")
+        self._kept.drop()
         self.on_pressure()
 
     def _gone(self, run: ClaudeCodeRun) -> None:
         self._runs.discard(run)
+        self._kept.lost(run)
         if self._made is not None and self._made[1].lost(run):
             self._made[0].crashed()
 

@@ -130,6 +130,7 @@ def early(spec: RunSpec) -> RunSpec:
         resume=None,
         resume_message_count=None,
         model=None,
+        client=None,
         # Claude Code can be put into this one only at its start.
         permission_mode=mode if mode == "bypassPermissions" else None,
     )

@@ -38,6 +38,11 @@ class PoolSettings:
     """How much memory must be free for a spare to be started."""
     generic: bool = True
     """Whether one spare may be of no folder."""
+    reuse: bool = False
+    """Whether a process serves several conversations of one client, one after the other."""
+    most_kept: int = 8
+    keep_s: float = 10.0
+    """How many of these wait for the next conversation, and how long."""
     fill_delay_s: float = 1.0
     """How long after the first use of a key its spare is started."""
 

@@ -5,6 +5,7 @@ interrupt reaches Claude Code while any reader is stalled.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -83,7 +84,7 @@ class ClaudeCodeRun:
         self._child: children.Child | None = None
         self._turn: Turn | None = None
         self._costs = Costs(None if spec.resume else 0.0)
-        self._session_id = spec.resume or spec.session_id
+        self._session_id: str = spec.resume or spec.session_id
         self._session_seen = False
         self._version: str | None = None
         self._refusal: Result | None = None
@@ -155,6 +156,25 @@ class ClaudeCodeRun:
         except asyncio.CancelledError:
             self._close_soon()
             raise
+
+    def reused(self, ask: AskPermission) -> None:
+        """Begin to work for another conversation of the same client."""
+        self._control.ask_with(ask)
+        self.warm = True
+
+    async def clear(self) -> bool:
+        """Begin a fresh conversation in the same process; False if it did not, and then it must be closed."""
+        before = self._session_id
+        try:
+            async with asyncio.timeout(_ADOPTION_S):
+                outcome = await self.send("/clear", str(uuid.uuid4()), lambda _: None)
+        except TimeoutError:
+            return False
+        if outcome.status != "completed" or self._session_id == before:
+            return False
+        self._transcript = self._transcript.of(self._session_id)
+        self._costs = Costs(0.0)
+        return True
 
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`."""

@@ -179,13 +179,11 @@ async def test_another_world_makes_all_of_it_out_of_date(stock):
     assert at.pool.state().ended == {"outdated": 1}
 
 
-async def test_old_spares_end_and_are_not_replaced_when_nobody_asks(stock):
+async def test_old_spares_end_and_are_not_replaced_when_nobody_asks(stock, world):
     at = stock(max_spare=1, ttl_s=0.02)
     at.use("a")
     await filled(at)
-    async with asyncio.timeout(10):
-        while at.pool.state().spares or not at.processes[0].closed:
-            await asyncio.sleep(0.005)
+    await world.until(lambda: not at.pool.state().spares and at.processes[0].closed)
     assert at.pool.state().ended == {"expired": 1}
 
 
@@ -244,11 +242,9 @@ def warming(world):
     return warming
 
 
-async def ready(upstream, count):
+async def ready(world, upstream, count):
     """Wait until so many spares are ready."""
-    async with asyncio.timeout(60):
-        while sum(spare.ready for spare in upstream.pool().spares) < count:
-            await asyncio.sleep(0.02)
+    await world.until(lambda: sum(spare.ready for spare in upstream.pool().spares) >= count)
 
 
 async def one_turn(world, run, prompt="hello"):
@@ -267,7 +263,7 @@ async def test_the_second_conversation_is_warm_with_its_own_choices(world, warmi
         first = await upstream.open(world.spec(), world.deny)
         await one_turn(world, first)
         assert first.warm is False
-        await ready(upstream, 1)
+        await ready(world, upstream, 1)
         spec = world.spec(model="haiku", permission_mode="acceptEdits")
         second = await upstream.open(spec, world.deny)
         assert second.warm is True
@@ -290,7 +286,7 @@ async def test_a_spare_of_no_folder_is_bound_to_the_folder_of_whoever_asks(world
     async with Simulator() as sim:
         upstream = warming(sim, max_spare=2)
         await one_turn(world, await upstream.open(world.spec(), world.deny))
-        await ready(upstream, 2)
+        await ready(world, upstream, 2)
         run = await upstream.open(world.spec(cwd=other), world.deny)
         assert run.warm is True
         assert os.readlink(f"/proc/{cli_of(run.pid)}/cwd") == str(other)
@@ -305,7 +301,7 @@ async def test_nobody_gets_a_process_of_another_environment_or_folder(world, war
     async with Simulator() as sim:
         upstream = warming(sim, max_spare=1, generic=False)
         await one_turn(world, await upstream.open(world.spec(), world.deny))
-        await ready(upstream, 1)
+        await ready(world, upstream, 1)
         for choice in ({"cwd": other}, {"env": {"LANG": "fr_FR.UTF-8"}}, {"system_prompt": "Be brief."}):
             run = await upstream.open(world.spec(**choice), world.deny)
             assert run.warm is False, choice
@@ -316,13 +312,11 @@ async def test_a_killed_spare_is_replaced_and_nothing_survives_the_end(world, wa
     async with Simulator() as sim:
         upstream = warming(sim, max_spare=1)
         await one_turn(world, await upstream.open(world.spec(), world.deny))
-        await ready(upstream, 1)
+        await ready(world, upstream, 1)
         (spare,) = (run for run in upstream._runs)
         os.kill(cli_of(spare.pid), signal.SIGKILL)
-        async with asyncio.timeout(30):
-            while upstream.pool().ended != {"died": 1}:
-                await asyncio.sleep(0.02)
-        await ready(upstream, 1)
+        await world.until(lambda: upstream.pool().ended == {"died": 1})
+        await ready(world, upstream, 1)
         await upstream.close()
         assert world.survivors() == []
 
@@ -346,10 +340,8 @@ async def test_a_cli_that_knows_nothing_of_claims_is_not_asked_again(world):
     )
     for _ in range(2):
         await (await upstream.open(world.spec(), world.deny)).close()
-        await ready(upstream, 1)
-    async with asyncio.timeout(30):
-        while upstream.pool().ended != {"failed": 1}:
-            await asyncio.sleep(0.02)
+        await ready(world, upstream, 1)
+    await world.until(lambda: upstream.pool().ended == {"failed": 1})
     run = await upstream.open(world.spec(), world.deny)
     assert run.warm is True
     assert upstream._recipes(world.spec(), upstream._start_of(world.spec()))[1] is None

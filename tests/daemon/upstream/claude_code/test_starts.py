@@ -1,6 +1,7 @@
 """A few starts at once, in order, and none while the breaker is open."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from dragomand.upstream.claude_code.starts import Starts
@@ -33,26 +34,21 @@ async def nothing() -> None:
     return None
 
 
-async def test_only_so_many_at_once() -> None:
+async def test_only_so_many_at_once(world: Any) -> None:
     starts, go, most = Starts(2), asyncio.Event(), 0
-    both = asyncio.Event()
-
     async def start() -> None:
         nonlocal most
         most = max(most, starts.running)
-        if starts.running == 2 and starts.waiting == 3:
-            both.set()
         await go.wait()
 
     freed: list[int] = []
     starts.on_free = lambda: freed.append(starts.running)
     assert starts.is_free
     tasks = [asyncio.create_task(starts.start(start)) for _ in range(5)]
+    await world.until(lambda: starts.waiting == 3)
+    assert not starts.is_free
+    go.set()
     async with asyncio.timeout(10):
-        while starts.waiting < 3:
-            await asyncio.sleep(0)
-        assert not starts.is_free
-        go.set()
         await asyncio.gather(*tasks)
     assert most == 2
     assert (starts.running, starts.waiting) == (0, 0)
@@ -60,7 +56,7 @@ async def test_only_so_many_at_once() -> None:
     assert freed[-1] == 0
 
 
-async def test_giving_up_the_wait_leaves_no_trace() -> None:
+async def test_giving_up_the_wait_leaves_no_trace(world: Any) -> None:
     starts, go = Starts(1), asyncio.Event()
 
     async def start() -> None:
@@ -68,8 +64,7 @@ async def test_giving_up_the_wait_leaves_no_trace() -> None:
 
     first = asyncio.create_task(starts.start(start))
     second = asyncio.create_task(starts.start(nothing))
-    while not starts.waiting:
-        await asyncio.sleep(0)
+    await world.until(lambda: starts.waiting == 1)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
