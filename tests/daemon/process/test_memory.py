@@ -15,11 +15,8 @@ HOLDS = "import sys; held = b'x' * {size}; print('ready', flush=True); sys.stdin
 
 @linux
 def test_what_a_process_and_its_descendants_hold() -> None:
-    code = (
-        "import subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {HOLDS.format(size=50 << 20)!r}], stdin=0, stdout=1)\n"
-        "child.wait()"
-    )
+    holder = HOLDS.format(size=50 << 20)
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {holder!r}], stdin=0, stdout=1)"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -30,6 +27,17 @@ def test_what_a_process_and_its_descendants_hold() -> None:
     assert held is not None
     assert 50 << 20 < held < 150 << 20
     assert memory.held_bytes(process.pid) is None, "it has gone"
+    assert memory.descendants_of(process.pid) is None
+
+
+@linux
+def test_who_is_below() -> None:
+    script = "sleep 60 & echo $!; read x; kill $!"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=-1, stdout=-1) as shell:
+        assert shell.stdout is not None
+        sleep = int(shell.stdout.readline())
+        assert memory.descendants_of(shell.pid) == [sleep]
+        shell.communicate(b"\n")
 
 
 @linux
@@ -43,7 +51,9 @@ def test_what_is_free() -> None:
     ("most", "current", "free"),
     [("max", "5", None), ("100", "30", 70), ("100", "130", 0), ("nonsense", "1", None), (None, None, None)],
 )
-def test_a_group_with_a_bound(tmp_path: Path, most: str | None, current: str | None, free: int | None) -> None:
+def test_a_group_with_a_bound(
+    tmp_path: Path, most: str | None, current: str | None, free: int | None
+) -> None:
     if most is not None and current is not None:
         (tmp_path / "memory.max").write_text(f"{most}\n")
         (tmp_path / "memory.current").write_text(f"{current}\n")
