@@ -141,7 +141,7 @@ class ClaudeCode:
         if self._made is None:
             starts = Starts(os.cpu_count() or 1, self._breaker)
             pool = Pool(self._pool_settings, self._begin_spare, lambda: starts.is_free)
-            starts.on_free = pool.balance
+            starts.on_free = pool.unblocked
             self._made = starts, pool, PressureWatch(self._pressed)
         return self._made
 

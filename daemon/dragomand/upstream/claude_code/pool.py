@@ -88,7 +88,7 @@ class Pool:
     begin: Callable[[Recipe], Awaitable[ClaudeCodeRun]]
     """Starts a process by a recipe; raises `UpstreamError`."""
     may_begin: Callable[[], bool]
-    """Whether a start would be in nobody's way; `balance` is to be called when that changes."""
+    """Whether a start would be in nobody's way; `unblocked` is to be called when that changes."""
     available: Callable[[], int | None] = memory.available_bytes
     counts: dict[str, int] = field(default_factory=dict)
     """How often: `warm`, `cold`, and each `EndReason`."""
@@ -100,6 +100,7 @@ class Pool:
     _closing: set["asyncio.Task[None]"] = field(default_factory=set)
     _world: str | None = None
     _closed: bool = False
+    _blocked: bool = False
 
     # using
 
@@ -127,6 +128,7 @@ class Pool:
         self._demands[recipe.key] = demand
         if len(self._demands) > _MOST_KEYS:
             del self._demands[next(iter(self._demands))]
+        demand.generic = generic
         demand.used_at = now
         demand.uses += 1
         demand.running += 1
@@ -194,9 +196,16 @@ class Pool:
             else:
                 unwanted.remove(spare)
         for recipe in missing:
-            if not self.may_begin() or not self._room(unwanted):
+            self._blocked = not self.may_begin()
+            if self._blocked or not self._room(unwanted):
                 return
             self._begin(recipe)
+
+    def unblocked(self) -> None:
+        """A start would be in nobody's way now: go on if one had to wait for that."""
+        if self._blocked:
+            self._blocked = False
+            self.balance()
 
     def state(self) -> PoolState:
         """Return what is there, for a person to look at."""
@@ -261,6 +270,9 @@ class Pool:
             if spare in self._spares:
                 self._remove(spare)
                 self.count("failed")
+            if spare.recipe.generic:  # it may not be known here; whoever uses the pool next says
+                for demand in self._demands.values():
+                    demand.generic = None
         else:
             spare.run = done.result()
 

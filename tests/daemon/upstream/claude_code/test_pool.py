@@ -1,6 +1,7 @@
 """What the pool decides, with stand-ins for processes; then the real CLI, taken warm."""
 
 import asyncio
+import json
 import os
 import signal
 import uuid
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from dragoman_protocol.stream import TextDelta
-from dragoman_sim import Simulator
+from dragoman_sim import Simulator, read_script
 from dragomand.policy.crash_breaker import CrashBreaker
 from dragomand.upstream.claude_code import PoolSettings
 from dragomand.upstream.claude_code.pool import Pool, Recipe
@@ -140,10 +141,12 @@ async def test_a_spare_that_still_starts_is_better_than_none(stock):
 async def test_nothing_is_started_when_others_start_or_memory_is_short(stock):
     at = stock(max_spare=1)
     at.use("a")
+    at.pool.unblocked()  # nothing has waited for it: the usual delay holds
     at.free = False
     await filled(at)
     at.free, at.memory = True, 1 << 29
-    await filled(at)
+    at.pool.unblocked()
+    await at.settle()
     assert at.begun == []
     at.memory = None  # not known: the count alone bounds it
     await filled(at)
@@ -283,16 +286,20 @@ async def test_the_second_conversation_is_warm_with_its_own_choices(world, warmi
 async def test_a_spare_of_no_folder_is_bound_to_the_folder_of_whoever_asks(world, warming):
     other = world.root / "other"
     other.mkdir()
-    async with Simulator() as sim:
+    where = {"type": "tool_use", "name": "Bash", "input": {"command": "echo $PWD; pwd; echo x > made-here"}}
+    rules = [{"when": {"text": "where"}, "reply": [{"content": [where]}, {"content": ["There."]}]}]
+    async with Simulator(read_script(json.dumps(rules))) as sim:
         upstream = warming(sim, max_spare=2)
         await one_turn(world, await upstream.open(world.spec(), world.deny))
         await ready(world, upstream, 2)
-        run = await upstream.open(world.spec(cwd=other), world.deny)
+        run = await upstream.open(world.spec(cwd=other), world.allow)
         assert run.warm is True
         assert os.readlink(f"/proc/{cli_of(run.pid)}/cwd") == str(other)
-        await one_turn(world, run)
+        await one_turn(world, run, "where")
+        assert f"{other}\\n{other}".encode() in sim.requests[-1].body
+        assert (other / "made-here").exists()
         resumed = await upstream.open(world.spec(cwd=other, resume=run.upstream_session_id), world.deny)
-        assert (await one_turn(world, resumed)).message_count == 4
+        assert (await one_turn(world, resumed)).message_count == 6
 
 
 async def test_nobody_gets_a_process_of_another_environment_or_folder(world, warming):
