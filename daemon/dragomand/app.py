@@ -58,6 +58,10 @@ from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.interface import PoolState, Upstream
 
 
+ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
+"""What helps a stopping daemon to stop; beside these, whatever is answered at once."""
+
+
 def new_uuid() -> str:
     """Return a new random UUID."""
     return str(uuid.uuid4())
@@ -155,6 +159,8 @@ class App:
         """Put the RPC column in front of *engine*; *pool* tells what is kept warm. Made by `open`."""
         self.config = config
         self.paths = paths
+        self.socket = paths.socket
+        """Where clients reach it."""
         self.logger = logger
         self.engine = engine
         self._pool = pool
@@ -219,7 +225,7 @@ class App:
         return DaemonStatusResult(
             pid=os.getpid(),
             version=VERSION,
-            socket=self.paths.socket,
+            socket=self.socket,
             started_at=self.started_at,
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",
@@ -270,7 +276,9 @@ class App:
         }
         for name, handler in handlers.items():
             row = METHODS[name]
-            yield Route(name, row.params, translated(handler), row.lane, row.scope)
+            yield Route(
+                name, row.params, translated(handler), row.lane, row.scope, name in ANSWERED_WHILE_DRAINING
+            )
 
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested

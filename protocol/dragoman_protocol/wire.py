@@ -113,7 +113,9 @@ def decode_envelope(data: bytes) -> Envelope:
     Raises `RpcError`: `parse_error` (not JSON, not UTF-8, a lone surrogate, NaN), `too_complex`, or
     `invalid_request` (a member of a wrong type, a member twice).
     """
-    check_bounds(data)
+    # What is opened must be closed, so a short text is not deep.
+    if len(data) > 2 * MAX_DEPTH or not data.isascii():
+        check_bounds(data)
     try:
         envelope = _decode(data)
     except msgspec.ValidationError as exc:
@@ -164,8 +166,6 @@ def check_bounds(data: bytes) -> None:
             data.decode()
         except UnicodeDecodeError as exc:
             raise _parse_error(exc) from None
-    if len(data) <= 2 * MAX_DEPTH:
-        return  # what is opened must be closed, else it is no JSON
     opened = data.count(b"{") + data.count(b"[")
     if opened <= MAX_DEPTH and len(data) <= MAX_PARTS:
         return
@@ -203,6 +203,9 @@ def _plainly_unique(data: bytes, envelope: Envelope) -> bool:
     decoded than written, save for an integer with an exponent, should msgspec take one: below 10⁹ that is six
     bytes at most, and a second member needs seven. False means "look closer", not "duplicate".
     """
+    if envelope.params is NO_RAW and envelope.id.__class__ is int and data.count(b'"') == 10:
+        # Three names and two values have as many quotes: there is no room for a fourth name.
+        return envelope.jsonrpc is not _UNSET and envelope.method is not _UNSET
     length = 1  # the braces, and a comma less than members
     if envelope.jsonrpc is not _UNSET:
         length += 13 + len(envelope.jsonrpc)

@@ -219,7 +219,8 @@ class Calls(ABC):
     ) -> SessionMessagesResult:
         """The items of a session, oldest first.
 
-        limit: 1 to 1000.
+        limit: 1 to 1000. A page has fewer where they are long together (4 MiB): what counts is
+            `nextCursor`.
 
         Needs the scope `query`.
 
@@ -585,7 +586,8 @@ class AsyncCalls(ABC):
     ) -> SessionMessagesResult:
         """The items of a session, oldest first.
 
-        limit: 1 to 1000.
+        limit: 1 to 1000. A page has fewer where they are long together (4 MiB): what counts is
+            `nextCursor`.
 
         Needs the scope `query`.
 

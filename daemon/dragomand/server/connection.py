@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
-from dragoman_protocol.codec import MAX_MESSAGE
+from dragoman_protocol.codec import MAX_MESSAGE, MAX_MESSAGE_BEFORE_INITIALIZE
 from dragoman_protocol.errors import RpcError, invalid_params
 from dragoman_protocol.lifecycle import CancelParams, LogTraceParams, SetTraceParams
 from dragoman_protocol.peer import Arrival, Notification, Peer, Reply, Request, Response
@@ -16,7 +16,7 @@ from dragoman_protocol.values import Empty
 from dragomand.transport.interface import Transport
 
 from .dispatch import Dispatch, Tracer
-from .lifecycle import FIRST_BYTES, Lifecycle, Opening
+from .lifecycle import Lifecycle, Opening
 from .outbox import Outbox
 from .routes import Routes
 
@@ -25,7 +25,6 @@ T = TypeVar("T")
 CLOSE_S = 30.0
 """How long, in seconds, a client that is done may take to read what is unsent."""
 
-_LIFECYCLE_REQUESTS = frozenset(["initialize", "shutdown"])
 _decode_cancel = msgspec.json.Decoder(CancelParams).decode
 _decode_trace = msgspec.json.Decoder(SetTraceParams).decode
 
@@ -53,10 +52,11 @@ class Connection:
         self._transport = transport
         self._logger = logger
         self._loop = loop
+        self._routes = routes
         self._forget = forget
         self._turned_away = turned_away
         self._is_draining = is_draining
-        self._peer = Peer(max_bytes=FIRST_BYTES)
+        self._peer = Peer(max_bytes=MAX_MESSAGE_BEFORE_INITIALIZE)
         self._outbox = Outbox(transport, schedule=loop.call_soon, clock=clock)
         self._lifecycle = Lifecycle(opening)
         self._trace = Tracer(self._log_trace, clock)
@@ -128,13 +128,15 @@ class Connection:
 
     def _take(self, arrivals: list[Arrival]) -> None:
         lifecycle = self._lifecycle
+        find = self._routes.by_name.get
         dispatch = self._dispatch.request
         for arrival in arrivals:
             if self.closed:
                 return
             if isinstance(arrival, Request):
-                if lifecycle.state == "open" and arrival.method not in _LIFECYCLE_REQUESTS:
-                    dispatch(arrival)
+                route = find(arrival.method)
+                if route is not None and lifecycle.state == "open":
+                    dispatch(arrival, route)
                 else:
                     self._lifecycle_request(arrival)
             elif isinstance(arrival, Notification):
@@ -151,13 +153,15 @@ class Connection:
             self._close()
         elif request.method == "initialize":
             self._initialize(request)
-        elif lifecycle.state == "open":
+        elif lifecycle.state != "open":
+            self._dispatch.fail(request, lifecycle.refusal())
+        elif request.method == "shutdown":
             lifecycle.state = "shut"
             self._dispatch.cancel_running()
             self._dispatch.refuse_waiting(RpcError("request_cancelled"))
             self._dispatch.when_idle(lambda: self._dispatch.respond(request, Empty()))
         else:
-            self._dispatch.fail(request, lifecycle.refusal())
+            self._dispatch.unknown(request)
 
     def _initialize(self, request: Request) -> None:
         lifecycle = self._lifecycle
@@ -221,13 +225,22 @@ class Connection:
     def notify(self, method: str, params: Any) -> None:
         """Send a notification that is never dropped."""
         if not self.closed:
-            self._outbox.add(self._peer.notify(method, params))
+            self._tell(method, params)
 
     def event(self, method: str, params: Any, *, ephemeral: bool) -> bool:
         """Send one of many notifications; False if it was not taken."""
         if self.closed or self._outbox.refuses(ephemeral=ephemeral):
             return False
-        self._outbox.add(self._peer.notify(method, params))
+        return self._tell(method, params)
+
+    def _tell(self, method: str, params: Any) -> bool:
+        try:
+            data = self._peer.notify(method, params)
+        except RpcError as too_large:  # longer than a message may be: nobody can take it
+            facts = {"connection": self.id, "method": method}
+            self._logger.error("a notification was not sent: %s", too_large.message, extra=facts)
+            return False
+        self._outbox.add(data)
         return True
 
     async def request(self, method: str, params: Any, result: type[T]) -> T:

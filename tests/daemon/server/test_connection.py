@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.values import Value
 
@@ -142,8 +143,18 @@ async def test_notifications_and_events_arrive_in_order(world: Any) -> None:
     client.notify("a", {"n": 1})
     assert client.event("b", {"n": 2}, ephemeral=True)
     assert client.event("c", None, ephemeral=False)
+    assert not client.event("d", {"text": "x" * MAX_MESSAGE}, ephemeral=False)  # nobody can take that
     seen = [await conversation.next() for _ in range(3)]
     assert [(m["method"], m["params"]) for m in seen] == [("a", {"n": 1}), ("b", {"n": 2}), ("c", {})]
+
+
+async def test_what_is_longer_than_a_message_may_be_is_not_sent(world: Any) -> None:
+    conversation, client = await connected(world)
+    assert not client.event("e", {"text": "x" * 17_000_000}, ephemeral=False)
+    client.notify("n", {"text": "x" * 17_000_000})
+    assert world.log.text.count("a notification was not sent") == 2
+    assert (await the_error(asking(client, "x" * 17_000_000))).kind == "message_too_large"
+    assert await conversation.call("do/now", {"tag": "a"}) == {"tag": "a"}
 
 
 async def test_nothing_is_said_after_the_end(world: Any) -> None:
@@ -258,10 +269,14 @@ async def test_a_client_that_asks_and_does_not_read_is_not_read_either(world: An
 async def test_what_came_with_the_last_bytes_read_waits_too(world: Any) -> None:
     conversation, _ = await connected(world)
     many = [
-        {"jsonrpc": "2.0", "id": f"m{n}", "method": method, "params": {"tag": f"m{n}", "size": 500_000, "sessionId": "s"}}
+        {
+            "jsonrpc": "2.0",
+            "id": f"m{n}",
+            "method": ("do/now", "do/later", "do/turn")[n % 3],
+            "params": {"tag": f"m{n}", "size": 500_000, "sessionId": "s"},
+        }
         for n in range(20)
-        for method in [("do/now", "do/later", "do/turn")[n % 3]]
-    ]  # fmt: skip
+    ]
     conversation.send(*many)
     await written(conversation)
     assert world.server.queued > 0
@@ -275,9 +290,8 @@ async def test_what_came_with_the_last_bytes_read_waits_too(world: Any) -> None:
 
 async def test_a_held_inline_request_goes_with_its_client(world: Any) -> None:
     conversation, _ = await connected(world)
-    conversation.send(*[
-        {"jsonrpc": "2.0", "id": n, "method": "do/now", "params": {"size": 1_000_000}} for n in range(100, 120)
-    ])  # fmt: skip
+    ask = {"jsonrpc": "2.0", "method": "do/now", "params": {"size": 1_000_000}}
+    conversation.send(*(ask | {"id": n} for n in range(20)))
     await written(conversation)
     assert world.server.queued > 0
     conversation.end.close()
