@@ -125,6 +125,7 @@ class House:
         self.stops: list[int | None] = []
         self._clients = 0
         self.status: Any = None
+        self.pool: Any = None
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.queries._auth),
             **query_handlers(engine.queries, engine.sessions),
@@ -133,7 +134,7 @@ class House:
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission),
-            **daemon_handlers(lambda: self.status, self._stop),
+            **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),
         }
         self.handlers = {name: translated(handler) for name, handler in handlers.items()}
 
