@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -20,29 +21,31 @@ from anyio.abc import TaskGroup
 from dragoman_protocol import VERSION
 from dragoman_protocol.lifecycle import (
     DEFAULT_SCOPES,
-    DaemonPoolResult,
     DaemonStatusResult,
     ServerInfo,
-    SpareProcess,
 )
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
 from dragomand.engine.admission import Admission
+from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
+from dragomand.engine.pool_view import pool_result
 from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
+from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
+from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
@@ -76,12 +79,14 @@ class Engine:
         auth: Auth,
         store: Store,
         upstream: Upstream,
+        agents: Agents,
         tasks: TaskGroup,
         logger: logging.Logger,
     ) -> None:
         """Construct everything; nothing runs yet. Turns and streams will run in *tasks*."""
         limits = config.limits
         self.auth = auth
+        self.agents = agents
         self.admission = Admission(
             max_running=limits.max_running,
             max_queued=limits.max_queued,
@@ -121,6 +126,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             clock=time.time,
             new_id=new_uuid,
@@ -134,6 +140,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             max_open=config.session.max_open,
             times=stream_times(config),
@@ -162,7 +169,7 @@ class App:
         """Where clients reach it."""
         self.logger = logger
         self.engine = engine
-        self._pool = pool
+        self.pool = pool
         self.started_at = time.time()
         self.stopping = anyio.Event()
         """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
@@ -199,7 +206,13 @@ class App:
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
-                config=config, auth=auth, store=store, upstream=upstream, tasks=tasks, logger=logger
+                config=config,
+                auth=auth,
+                store=store,
+                upstream=upstream,
+                agents=agent_library(paths),
+                tasks=tasks,
+                logger=logger,
             )
             upstream.on_pressure = engine.streams.rest
             app = cls(config=config, paths=paths, engine=engine, pool=upstream.pool, logger=logger)
@@ -236,42 +249,21 @@ class App:
             memory_bytes=resident_bytes(),
         )
 
-    def pool(self) -> DaemonPoolResult:
-        """Return what is kept warm."""
-        state = self._pool()
-        spares = [
-            SpareProcess(
-                key=spare.key,
-                cwd=spare.cwd,
-                state="ready" if spare.ready else "starting",
-                age_ms=round(spare.age_s * 1000),
-                memory_bytes=spare.memory_bytes,
-            )
-            for spare in state.spares
-        ]
-        return DaemonPoolResult(
-            max_spare=state.max_spare,
-            spares=spares,
-            keys=state.keys,
-            warm=state.warm,
-            cold=state.cold,
-            kept=state.kept,
-            ended=state.ended,
-        )
-
     # -- the seam
 
     def _routes(self) -> Iterator[Route]:
         engine = self.engine
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.auth),
+            **agent_handlers(engine.agents),
+            **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission),
-            **daemon_handlers(self.status, self.request_stop, self.pool),
+            **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }
         for name, handler in handlers.items():
             row = METHODS[name]
@@ -295,6 +287,11 @@ def stream_times(config: Config) -> StreamTimes:
     )
 
 
+def agent_library(paths: Paths) -> Agents:
+    """Return the agents that are shipped, and those beside the settings file."""
+    return Agents(Path(__file__).parent / "agents", Path(paths.config_file).parent / "agents")
+
+
 def query_limits(config: Config) -> QueryLimits:
     """Return what the settings say of a query."""
     return QueryLimits(
@@ -313,6 +310,8 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
         if store.moved_aside:
             damaged = {"path": store.moved_aside.path, "reason": store.moved_aside.reason}
             logger.error("the database was damaged and moved aside; the history begins empty", extra=damaged)
+        if store.recovery_due:
+            logger.error("the disk is full: turns that were cut off are marked once something can be written")
         if store.unfinished_delete:
             logger.error("deleted text is not overwritten yet", extra={"reason": store.unfinished_delete})
         cut_off = await complete_interrupted(store, time.time)

@@ -7,6 +7,15 @@ request together and hand it to `_call`, which `dragoman.sync` and `dragoman.aio
 from abc import ABC, abstractmethod
 from typing import Any, Literal, TypeVar
 
+from dragoman_protocol.agent import (
+    AgentDefinition,
+    AgentGetParams,
+    AgentGetResult,
+    AgentListParams,
+    AgentListResult,
+    Effort,
+    PermissionMode,
+)
 from dragoman_protocol.auth import AuthStatusResult
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.lifecycle import (
@@ -18,12 +27,22 @@ from dragoman_protocol.lifecycle import (
     PermissionRespondResult,
 )
 from dragoman_protocol.limits import LimitsStateResult
+from dragoman_protocol.model import ModelListResult
 from dragoman_protocol.orchestrate import (
     OrchestrateItem,
     OrchestrateParallelParams,
     OrchestrateParallelResult,
 )
-from dragoman_protocol.query import PermissionMode, Priority, QueryRunParams, QueryRunResult, Upstream
+from dragoman_protocol.query import (
+    McpServer,
+    Priority,
+    QueryRunParams,
+    QueryRunResult,
+    SettingSource,
+    SystemPromptPreset,
+    ThinkingChoice,
+    Upstream,
+)
 from dragoman_protocol.session import (
     SessionDeleteParams,
     SessionDeleteResult,
@@ -86,14 +105,30 @@ class Calls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> QueryRunResult:
@@ -111,8 +146,30 @@ class Calls(ABC):
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -121,7 +178,7 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -137,6 +194,8 @@ class Calls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -144,6 +203,20 @@ class Calls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return self._call("query/run", params, QueryRunResult, timeout_s)
@@ -248,14 +321,30 @@ class Calls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> StreamOpenResult:
@@ -263,8 +352,30 @@ class Calls(ABC):
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -273,7 +384,7 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -282,6 +393,8 @@ class Calls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -289,6 +402,20 @@ class Calls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return self._call("stream/open", params, StreamOpenResult, timeout_s)
@@ -309,7 +436,8 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `stream_not_open`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`,
+        `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -367,6 +495,29 @@ class Calls(ABC):
         """
         params = StreamCloseParams(session_id=session_id)
         return self._call("stream/close", params, Empty, timeout_s)
+
+    def agent_list(self, *, group: str | None = None, timeout_s: float | None = None) -> AgentListResult:
+        """The agents of the library: presets, and the user's own files.
+
+        Needs the scope `query`.
+        """
+        params = AgentListParams(group=group)
+        return self._call("agent/list", params, AgentListResult, timeout_s)
+
+    def agent_get(self, *, name: str, timeout_s: float | None = None) -> AgentGetResult:
+        """One agent of the library with its whole definition.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `agent_not_found`.
+        """
+        params = AgentGetParams(name=name)
+        return self._call("agent/get", params, AgentGetResult, timeout_s)
+
+    def model_list(self, *, timeout_s: float | None = None) -> ModelListResult:
+        """The models that have aliases, and what their presets choose."""
+        params = Empty()
+        return self._call("model/list", params, ModelListResult, timeout_s)
 
     def permission_respond(
         self,
@@ -453,14 +604,30 @@ class AsyncCalls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> QueryRunResult:
@@ -478,8 +645,30 @@ class AsyncCalls(ABC):
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -488,7 +677,7 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -504,6 +693,8 @@ class AsyncCalls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -511,6 +702,20 @@ class AsyncCalls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return await self._call("query/run", params, QueryRunResult, timeout_s)
@@ -615,14 +820,30 @@ class AsyncCalls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> StreamOpenResult:
@@ -630,8 +851,30 @@ class AsyncCalls(ABC):
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -640,7 +883,7 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -649,6 +892,8 @@ class AsyncCalls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -656,6 +901,20 @@ class AsyncCalls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return await self._call("stream/open", params, StreamOpenResult, timeout_s)
@@ -676,7 +935,8 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `stream_not_open`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`,
+        `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return await self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -734,6 +994,34 @@ class AsyncCalls(ABC):
         """
         params = StreamCloseParams(session_id=session_id)
         return await self._call("stream/close", params, Empty, timeout_s)
+
+    async def agent_list(
+        self,
+        *,
+        group: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AgentListResult:
+        """The agents of the library: presets, and the user's own files.
+
+        Needs the scope `query`.
+        """
+        params = AgentListParams(group=group)
+        return await self._call("agent/list", params, AgentListResult, timeout_s)
+
+    async def agent_get(self, *, name: str, timeout_s: float | None = None) -> AgentGetResult:
+        """One agent of the library with its whole definition.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `agent_not_found`.
+        """
+        params = AgentGetParams(name=name)
+        return await self._call("agent/get", params, AgentGetResult, timeout_s)
+
+    async def model_list(self, *, timeout_s: float | None = None) -> ModelListResult:
+        """The models that have aliases, and what their presets choose."""
+        params = Empty()
+        return await self._call("model/list", params, ModelListResult, timeout_s)
 
     async def permission_respond(
         self,

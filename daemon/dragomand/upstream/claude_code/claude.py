@@ -18,6 +18,8 @@ from dragomand.upstream.claude_code.command import (
     build_environment,
     build_initialize,
     early,
+    may_be_ahead,
+    may_be_anywhere,
 )
 from dragomand.upstream.claude_code.executable import find_executable
 from dragomand.upstream.claude_code.pool import Pool, PoolSettings, Recipe
@@ -89,11 +91,12 @@ class ClaudeCode:
 
     async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun | Lease:
         """Start a run, or take a spare, and wait until it is ready; see `Upstream.open`."""
-        if not self._pool_settings.reuse or spec.client is None or spec.resume is not None:
+        late = spec.mcp_servers or spec.settings
+        if not self._pool_settings.reuse or spec.client is None or late or not may_be_ahead(spec):
             return await self._open(spec, ask)
         _, pool, _ = self._machinery()
         tag = tag_of(self._key(early(spec)), spec, spec.client)
-        if (lease := self._kept.take(tag, ask)) is not None:
+        if (lease := self._kept.take(tag, spec, ask)) is not None:
             pool.count("warm")
             return lease
         return self._kept.lend(await self._open(spec, ask), tag)
@@ -102,7 +105,7 @@ class ClaudeCode:
         start = self._start_of(spec)
         await _check_length(spec, Transcript(start.config_dir, spec.resume or spec.session_id))
         starts, pool, _ = self._machinery()
-        if spec.resume is not None or not self._pool_settings.max_spare:
+        if not may_be_ahead(spec) or not self._pool_settings.max_spare:
             return await self._begin(spec, ask, start, starts)
         pool.in_world(start.world)
         recipe, generic = self._recipes(spec, start)
@@ -162,7 +165,8 @@ class ClaudeCode:
     def _recipes(self, spec: RunSpec, start: "_Start") -> tuple[Recipe, Recipe | None]:
         own = early(spec)
         recipe = Recipe(self._key(own), own)
-        if self._neutral_dir is None or not self._pool_settings.generic or self._unclaimable == start.world:
+        wanted = self._pool_settings.generic and self._unclaimable != start.world and may_be_anywhere(spec)
+        if self._neutral_dir is None or not wanted:
             return recipe, None
         anywhere = replace(own, cwd=Path(self._neutral_dir))
         return recipe, Recipe(self._key(anywhere, generic=True), anywhere, generic=True)
@@ -184,8 +188,10 @@ class ClaudeCode:
                 raise
             claim = {"subtype": "claim_session", "cwd": os.fspath(spec.cwd)} if spare.recipe.generic else None
             try:
-                await run.adopt(spec, ask, claim)
+                await run.adopt(spec, ask, self._start_timeout_s, claim)
             except UpstreamError as error:
+                if error.failure.category == "caller":
+                    raise
                 if claim is not None and "Unsupported" in error.failure.message:
                     self._unclaimable = self._start_of(spec).world
                 continue

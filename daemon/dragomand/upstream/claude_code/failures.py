@@ -38,7 +38,7 @@ _SPENT = (
 )
 """What the API says of a quota in words alone. (Its error code does not get through Claude Code.)"""
 
-_LIMITS_OF_THE_CALLER = {"max_turns", "max_budget"}
+_LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
 _ABORTED = ("aborted_streaming", "aborted_tools")
 
 

@@ -44,12 +44,12 @@ class Kept:
         """How many wait."""
         return len(self._waiting)
 
-    def take(self, tag: Tag, ask: AskPermission) -> "Lease | None":
+    def take(self, tag: Tag, spec: RunSpec, ask: AskPermission) -> "Lease | None":
         """Return a process that waits for *tag*."""
         for waiting in reversed(self._waiting):
             if waiting.tag == tag and waiting.run.pid is not None:
                 self._remove(waiting)
-                waiting.run.reused(ask)
+                waiting.run.reused(spec, ask)
                 return Lease(waiting.run, tag, self, waiting.conversations + 1)
         return None
 

@@ -16,7 +16,7 @@ from dragomand.process import children
 from dragomand.process.ledger import Ledger
 from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
-from dragomand.upstream.claude_code.command import build_initialize, late_choices
+from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
@@ -118,6 +118,10 @@ class ClaudeCodeRun:
             raise UpstreamError(_cannot_start(failed, command.cwd)) from failed
         try:
             ready = await self._control.request(build_initialize(self._spec), timeout_s)
+            await self._prepare(timeout_s)
+        except UpstreamError:
+            await self._child.close()
+            raise
         except (ControlError, TimeoutError) as failed:
             await self._child.close()
             raise UpstreamError(self._start_failure(failed, timeout_s)) from failed
@@ -137,19 +141,24 @@ class ClaudeCodeRun:
         """What the guard and everything below it hold."""
         return None if self.pid is None else held_bytes(self.pid)
 
-    async def adopt(self, spec: RunSpec, ask: AskPermission, claim: dict[str, Any] | None = None) -> None:
+    async def adopt(
+        self, spec: RunSpec, ask: AskPermission, timeout_s: float, claim: dict[str, Any] | None = None
+    ) -> None:
         """Give a process that was started ahead to whoever asks for *spec*; raises `UpstreamError`.
 
         What may be chosen late is chosen now. *claim* binds a process that belongs to no folder yet.
         """
-        self._control.ask_with(ask)
-        self.warm = True
+        self.reused(spec, ask)
         requests = [*([claim] if claim else []), *late_choices(spec)]
         try:
             async with asyncio.timeout(_ADOPTION_S):
                 answers = [await answer for answer in [self._control.send(each) for each in requests]]
             if claim is not None:
                 self._claimed(answers[0])
+            await self._prepare(timeout_s)
+        except UpstreamError:
+            self._close_soon()
+            raise
         except (ControlError, TimeoutError) as failed:
             self._close_soon()
             raise UpstreamError(Failure("protocol", f"It cannot be taken over: {failed}")) from failed
@@ -157,14 +166,16 @@ class ClaudeCodeRun:
             self._close_soon()
             raise
 
-    def reused(self, ask: AskPermission) -> None:
-        """Begin to work for another conversation of the same client."""
+    def reused(self, spec: RunSpec, ask: AskPermission) -> None:
+        """Begin to work for *spec*, which differs in nothing that this process was told at its start."""
+        self._spec = spec
         self._control.ask_with(ask)
         self.warm = True
 
     async def clear(self) -> bool:
         """Begin a fresh conversation in the same process; False if it did not, and then it must be closed."""
         before = self._session_id
+        self._spec = replace(self._spec, verbatim_prompt=False)
         try:
             async with asyncio.timeout(_ADOPTION_S):
                 outcome = await self.send("/clear", str(uuid.uuid4()), lambda _: None)
@@ -176,6 +187,20 @@ class ClaudeCodeRun:
         self._costs = Costs(0.0)
         return True
 
+    async def _prepare(self, timeout_s: float) -> None:
+        """Set what may hold secrets; raises `UpstreamError` (`caller`) for settings or servers that fail."""
+        for request in build_preparations(self._spec):
+            try:
+                answer = await self._control.request(request, timeout_s)
+            except ControlLostError:
+                raise
+            except ControlError as refused:
+                raise UpstreamError(Failure("caller", self._redact(str(refused)))) from refused
+            if errors := answer.get("errors"):
+                said = "; ".join(f"{name}: {why}" for name, why in errors.items())
+                text = f"MCP servers could not be started. {said}"
+                raise UpstreamError(Failure("caller", self._redact(text), detail=self._stderr()))
+
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`."""
         if self._turn is not None:
@@ -184,7 +209,7 @@ class ClaudeCodeRun:
         turn = self._turn = Turn(uuid_, sink, self._costs)
         self._watchdog.start()
         try:
-            if not self._write(user_frame(prompt, uuid_)):
+            if not self._write(user_frame(prompt, uuid_, verbatim=self._spec.verbatim_prompt)):
                 turn.fail(self._crash())
             outcome = await asyncio.shield(turn.outcome)  # so that cancelling leaves a turn to interrupt
         except asyncio.CancelledError:
