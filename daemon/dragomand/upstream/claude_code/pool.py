@@ -41,7 +41,7 @@ class PoolSettings:
     reuse: bool = False
     """Whether a process serves several conversations of one client, one after the other."""
     most_kept: int = 8
-    keep_s: float = 10.0
+    keep_s: float = 30.0
     """How many of these wait for the next conversation, and how long."""
     fill_delay_s: float = 1.0
     """How long after the first use of a key its spare is started."""

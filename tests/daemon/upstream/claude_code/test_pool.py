@@ -302,6 +302,26 @@ async def test_a_spare_of_no_folder_is_bound_to_the_folder_of_whoever_asks(world
         assert (await one_turn(world, resumed)).message_count == 6
 
 
+async def test_servers_are_given_to_a_warm_process_when_it_is_handed_out(world, warming):
+    broken = {"s": {"type": "stdio", "command": "/nowhere", "args": [], "env": {}}}
+    async with Simulator() as sim:
+        upstream = warming(sim, max_spare=1)
+        await one_turn(world, await upstream.open(world.spec(), world.deny))
+        await ready(world, upstream, 1)
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.open(world.spec(mcp_servers=broken), world.deny)
+        assert caught.value.failure.category == "caller"
+        assert "MCP servers could not be started" in caught.value.failure.message
+
+
+@pytest.mark.parametrize("choice", [{"setting_sources": ("user", "project")}, {"plugins": ("/p",)}])
+async def test_what_would_read_code_of_the_folder_is_never_started_ahead(world, warming, choice):
+    async with Simulator() as sim:
+        upstream = warming(sim, max_spare=1)
+        await one_turn(world, await upstream.open(world.spec(**choice), world.deny))
+        assert upstream.pool().keys == 0
+
+
 async def test_nobody_gets_a_process_of_another_environment_or_folder(world, warming):
     other = world.root / "other"
     other.mkdir()
