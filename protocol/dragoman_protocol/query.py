@@ -143,5 +143,7 @@ class QueryRunResult(Value):
     queued_ms: int = 0
     """From arrival to admission."""
     claude_session_id: str | None = None
+    start: Literal["warm", "cold"] | None = None
+    """Whether the Claude Code process had been started before the query came."""
     replayed: bool = False
     """True when `messageId` had been run before and this is its stored answer."""

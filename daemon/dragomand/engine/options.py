@@ -95,6 +95,7 @@ def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume
         file_checkpointing=bool(options.file_checkpointing),
         verbatim_prompt=bool(options.verbatim_prompt),
         env=dict(options.env or {}),
+        client=caller.id,
     )  # fmt: skip
 
 

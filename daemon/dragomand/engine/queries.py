@@ -233,7 +233,8 @@ class Queries:
             unsubscribe()
         if end.error is not None:
             raise end.error
-        return answers.result_of(end.row, end.text, session.claude_session_id)
+        result = answers.result_of(end.row, end.text, session.claude_session_id)
+        return msgspec.structs.replace(result, start=turn.start)
 
     async def _execute(self, turn: Turn, params: QueryRunParams, queued_ms: int) -> TurnEnd:
         opened: list[OpenRun] = []
