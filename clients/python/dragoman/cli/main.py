@@ -21,12 +21,15 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """Run the command line *argv* (default: this process's) and return the exit status."""
     _open_what_is_closed()
     try:
-        return _run(argv)
+        status = _run(argv)
+        sys.stdout.flush()
     except OSError as failed:  # the output cannot be written: a full disk, for instance
-        print(f"dragoman: {failed.strerror or failed}.", file=sys.stderr)
+        if not isinstance(failed, BrokenPipeError):  # whoever has read enough need not be told
+            print(f"dragoman: {failed}.", file=sys.stderr)
         # The interpreter's own flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 74
+    return status
 
 
 def _open_what_is_closed() -> None:
