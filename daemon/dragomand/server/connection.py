@@ -259,7 +259,7 @@ class Connection:
         try:
             return msgspec.json.decode(raw, type=result)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as wrong:
-            raise invalid_params(wrong) from None
+            raise invalid_params(wrong, result) from None
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call *callback* once when the connection closes; returns its removal."""
