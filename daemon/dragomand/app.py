@@ -32,6 +32,7 @@ from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
+from dragomand.engine.token_counts import TokenCounts
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
@@ -48,6 +49,7 @@ from dragomand.server.server import Server
 from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
+from dragomand.upstream.messages_api import DEFAULT_URL, DirectSettings, MessagesApi, proxy_for
 
 
 def new_uuid() -> str:
@@ -65,6 +67,7 @@ class Engine:
         auth: Auth,
         store: Store,
         upstream: Upstream,
+        direct: MessagesApi,
         tasks: TaskGroup,
         logger: logging.Logger,
     ) -> None:
@@ -85,8 +88,14 @@ class Engine:
             logger=logger,
         )
         self.runs = Runs(
-            upstream=upstream, store=store, permissions=self.permissions, clock=time.time, new_id=new_uuid
+            upstream=upstream,
+            direct=direct,
+            store=store,
+            permissions=self.permissions,
+            clock=time.time,
+            new_id=new_uuid,
         )
+        self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)
         self.streams = self._streams(config, tasks, logger)
         self.orchestrations = Orchestrations(self.queries)
@@ -174,10 +183,17 @@ class App:
         auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
         ledger = Ledger(paths.state_dir)
         upstream = claude_code(config, environment, auth, ledger, open_files)
+        direct = messages_api(config, environment, auth)
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
-                config=config, auth=auth, store=store, upstream=upstream, tasks=tasks, logger=logger
+                config=config,
+                auth=auth,
+                store=store,
+                upstream=upstream,
+                direct=direct,
+                tasks=tasks,
+                logger=logger,
             )
             app = cls(config=config, paths=paths, engine=engine, logger=logger)
             try:
@@ -186,6 +202,7 @@ class App:
                 engine.stop_all()
                 with anyio.CancelScope(shield=True):
                     await upstream.close()
+                    await direct.close()
 
     # -- its life
 
@@ -219,7 +236,7 @@ class App:
         engine = self.engine
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.auth),
-            **query_handlers(engine.queries, engine.sessions),
+            **query_handlers(engine.queries, engine.sessions, engine.token_counts),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
@@ -278,6 +295,26 @@ def claude_code(
         ),
         start_timeout_s=claude.start_timeout_ms / 1000,
         open_files=open_files,
+    )
+
+
+def messages_api(config: Config, environment: Mapping[str, str], auth: Auth) -> MessagesApi:
+    """Make the upstream that calls the API itself. Nothing is loaded before the first query needs it."""
+    direct = config.direct
+    url = config.claude.base_url or DEFAULT_URL
+    return MessagesApi(
+        api_key=auth.api_key,
+        settings=DirectSettings(
+            base_url=url,
+            proxy=proxy_for(url, environment),
+            model=direct.model,
+            max_tokens=direct.max_tokens,
+            max_connections=direct.max_connections,
+            connect_timeout_s=direct.connect_timeout_ms / 1000,
+            first_byte_timeout_s=direct.first_byte_timeout_ms / 1000,
+            idle_timeout_s=direct.idle_timeout_ms / 1000,
+            pings_timeout_s=direct.pings_timeout_ms / 1000,
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
-from dragoman_protocol.query import QueryRunParams, TurnOptions, Upstream
+from dragoman_protocol.query import QueryRunParams, TurnOptions
 
 from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import RunSpec
@@ -43,19 +43,18 @@ def check_times(params: QueryRunParams) -> None:
         raise _out_of_range("queueTimeoutMs", 0, params.queue_timeout_ms)
 
 
-def check_upstream(upstream: Upstream) -> None:
-    """Raise `upstream_unavailable` for a way to Claude that this version does not have."""
-    if upstream == "messagesApi":
-        raise EngineError(
-            "upstream_unavailable",
-            "The upstream `messagesApi` is not available in this version; "
-            "leave `upstream` out or say `claudeCode`.",
-            next_step="Leave `upstream` out.",
-        )
+def to_spec(
+    options: TurnOptions,
+    caller: Caller,
+    session: SessionRow,
+    *,
+    resume: str | None,
+    instruction: str | None = None,
+) -> RunSpec:
+    """Say how the upstream is to be started for these options. Without the scope `tools` there are none.
 
-
-def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume: str | None) -> RunSpec:
-    """Say how the upstream is to be started for these options. Without the scope `tools` there are none."""
+    *instruction* is added to the system prompt.
+    """
     return RunSpec(
         session_id=session.session_id,
         cwd=Path(session.cwd or "/"),
@@ -64,7 +63,7 @@ def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume
         model=options.model,
         fallback_model=options.fallback_model,
         system_prompt=options.system_prompt,
-        append_system_prompt=options.append_system_prompt,
+        append_system_prompt=_both(options.append_system_prompt, instruction),
         allowed_tools=_tuple(options.allowed_tools),
         disallowed_tools=_tuple(options.disallowed_tools),
         tools=_tuple(options.tools) if "tools" in caller.scopes else (),
@@ -121,3 +120,7 @@ def _out_of_range(name: str, least: int, value: int) -> EngineError:
 
 def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    return "\n\n".join(text for text in (first, second) if text) or first

@@ -30,6 +30,7 @@ from .runs import OpenRun, Runs
 from .session_choice import SessionChoice
 from .sessions import Sessions
 from .turn import Turn, TurnEnd
+from .upstream_choice import unavailable
 
 _ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "resume_mismatch", "auth_failed"})
 """Errors of a turn after which its process cannot be used further."""
@@ -227,6 +228,11 @@ class Streams:
             stream.closed.set()
 
     async def _start(self, stream: _Stream) -> None:
+        if await self._choice.upstream_of(stream.params) == "messages_api":
+            raise unavailable(
+                "This session is answered by messagesApi, which keeps no stream open",
+                "Continue it with query/run.",
+            )
         session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
         run = await self._runs.open(session, stream.params, stream.caller)
         channel = self._sessions.channel_of(session)

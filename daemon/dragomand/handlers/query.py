@@ -1,9 +1,15 @@
 """`query/*`."""
 
-from dragoman_protocol.query import QueryRunParams, QueryRunResult
+from dragoman_protocol.query import (
+    CountTokensParams,
+    CountTokensResult,
+    QueryRunParams,
+    QueryRunResult,
+)
 
 from dragomand.engine.queries import Queries
 from dragomand.engine.sessions import Sessions
+from dragomand.engine.token_counts import TokenCounts
 from dragomand.server.route import Call, Handler
 
 from .caller import caller_of
@@ -11,7 +17,7 @@ from .progress import event_progress
 from .sessions_seen import noting
 
 
-def query_handlers(queries: Queries, sessions: Sessions) -> dict[str, Handler]:
+def query_handlers(queries: Queries, sessions: Sessions, counts: TokenCounts) -> dict[str, Handler]:
     """Return the group's handlers by method."""
 
     async def run(call: Call, params: QueryRunParams) -> QueryRunResult:
@@ -22,4 +28,7 @@ def query_handlers(queries: Queries, sessions: Sessions) -> dict[str, Handler]:
             subscriber=event_progress(call.client, params.partial_result_token),
         )
 
-    return {"query/run": run}
+    async def count(_call: Call, params: CountTokensParams) -> CountTokensResult:
+        return await counts.count(params)
+
+    return {"query/run": run, "query/countTokens": count}
