@@ -39,7 +39,7 @@ from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
-from dragomand.handlers.query import query_handlers
+from dragomand.handlers.query import query_handlers, token_count_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.process.ledger import Ledger
@@ -236,7 +236,8 @@ class App:
         engine = self.engine
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.auth),
-            **query_handlers(engine.queries, engine.sessions, engine.token_counts),
+            **query_handlers(engine.queries, engine.sessions),
+            **token_count_handlers(engine.token_counts),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),

@@ -71,8 +71,8 @@ class AnswerOptions(TurnOptions, kw_only=True):
     """Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers."""
     output_schema: dict[str, Any] | None = None
     """A JSON Schema: the answer is JSON that fits it, `structured` in the result (00.54, 00.55)."""
-    output_attempts: int = 3
-    """How often the model may try, 1 to 10; after an answer that does not fit it is told what is wrong."""
+    output_attempts: int | None = None
+    """How often the model may try, 1 to 10 (default 3); after an answer that does not fit it is told what is wrong."""
 
 
 class QueryRunParams(AnswerOptions, kw_only=True):

@@ -95,7 +95,7 @@ class Calls(ABC):
         upstream: Upstream = "auto",
         api: ApiOptions | None = None,
         output_schema: dict[str, Any] | None = None,
-        output_attempts: int = 3,
+        output_attempts: int | None = None,
         model: str | None = None,
         fallback_model: str | None = None,
         system_prompt: str | None = None,
@@ -123,8 +123,8 @@ class Calls(ABC):
             only the result.
         api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
         output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
-        output_attempts: How often the model may try, 1 to 10; after an answer that does not fit it is told
-            what is wrong.
+        output_attempts: How often the model may try, 1 to 10 (default 3); after an answer that does not
+            fit it is told what is wrong.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -493,7 +493,7 @@ class AsyncCalls(ABC):
         upstream: Upstream = "auto",
         api: ApiOptions | None = None,
         output_schema: dict[str, Any] | None = None,
-        output_attempts: int = 3,
+        output_attempts: int | None = None,
         model: str | None = None,
         fallback_model: str | None = None,
         system_prompt: str | None = None,
@@ -521,8 +521,8 @@ class AsyncCalls(ABC):
             only the result.
         api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
         output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
-        output_attempts: How often the model may try, 1 to 10; after an answer that does not fit it is told
-            what is wrong.
+        output_attempts: How often the model may try, 1 to 10 (default 3); after an answer that does not
+            fit it is told what is wrong.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.

@@ -68,6 +68,9 @@ class SessionChoice:
             working_directory.check_same(params.cwd, session.cwd)
             if needs_cwd:
                 working_directory.check(session.cwd or "", self._roots)
+            elif params.cwd is not None and session.cwd is None:
+                text = "This session has no folder: leave cwd out, or start a new session."
+                raise EngineError("invalid_cwd", text, path=params.cwd, reason="other_session")
             return session
         if params.cwd is None and needs_cwd:
             raise EngineError(

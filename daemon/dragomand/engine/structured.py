@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 MAX_SCHEMA_BYTES = 262_144
 MAX_ATTEMPTS = 10
+ATTEMPTS = 3
 _MOST_TEXT = 500
 _FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -27,8 +28,9 @@ class Mismatch(NamedTuple):
 class OutputSchema:
     """One query's schema."""
 
-    def __init__(self, schema: dict[str, Any], attempts: int) -> None:
-        """Check that *schema* can be used and *attempts* is from 1 to 10. Raises `invalid_params`."""
+    def __init__(self, schema: dict[str, Any], attempts: int | None = None) -> None:
+        """Check that *schema* can be used and *attempts* is from 1 to 10 (None: 3). Raises `invalid_params`."""
+        attempts = ATTEMPTS if attempts is None else attempts
         if not 1 <= attempts <= MAX_ATTEMPTS:
             text = f"outputAttempts must be from 1 to {MAX_ATTEMPTS}; got {attempts}."
             raise EngineError("invalid_params", text, path="$.outputAttempts", reason="out of range")

@@ -39,7 +39,7 @@ def _refused(cwd: str, reason: str, text: str) -> EngineError:
 
 def check_same(asked: str | None, kept: str | None) -> None:
     """Raise `invalid_cwd` when a session is to be continued in another folder than its own."""
-    if asked is not None and (kept is None or "\0" in asked or os.path.realpath(asked) != kept):
-        where = "has no folder" if kept is None else f"works in {kept}"
-        text = f"this session {where}; leave cwd out, or start a new session"
-        raise _refused(asked, "other_session", text)
+    if asked is not None and kept is not None and ("\0" in asked or os.path.realpath(asked) != kept):
+        raise _refused(
+            asked, "other_session", f"this session works in {kept}; leave cwd out, or start a new session"
+        )

@@ -17,7 +17,7 @@ from .progress import event_progress
 from .sessions_seen import noting
 
 
-def query_handlers(queries: Queries, sessions: Sessions, counts: TokenCounts) -> dict[str, Handler]:
+def query_handlers(queries: Queries, sessions: Sessions) -> dict[str, Handler]:
     """Return the group's handlers by method."""
 
     async def run(call: Call, params: QueryRunParams) -> QueryRunResult:
@@ -28,7 +28,13 @@ def query_handlers(queries: Queries, sessions: Sessions, counts: TokenCounts) ->
             subscriber=event_progress(call.client, params.partial_result_token),
         )
 
+    return {"query/run": run}
+
+
+def token_count_handlers(counts: TokenCounts) -> dict[str, Handler]:
+    """Return the handler of `query/countTokens`."""
+
     async def count(_call: Call, params: CountTokensParams) -> CountTokensResult:
         return await counts.count(params)
 
-    return {"query/run": run, "query/countTokens": count}
+    return {"query/countTokens": count}

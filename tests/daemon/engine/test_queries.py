@@ -110,7 +110,10 @@ async def test_the_prompt_reaches_the_upstream_as_it_is(kit: Any, prompt: Any) -
 @pytest.mark.parametrize(
     ("kind", "chosen", "scopes"),
     [
-        ("upstream_unavailable", {"upstream": "messagesApi"}, "query tools"),
+        ("invalid_params", {"upstream": "messagesApi", "permission_mode": "plan"}, "query tools"),
+        ("invalid_params", {"api": ApiOptions(max_tokens=5)}, "query tools"),
+        ("invalid_params", {"output_schema": {"type": "nonsense"}}, "query tools"),
+        ("invalid_params", {"output_schema": {}, "output_attempts": 0}, "query tools"),
         ("scope_required", {"permission_mode": "bypassPermissions"}, "query tools"),
         ("invalid_params", {"env": {"LD_PRELOAD": "x"}}, "query tools"),
         ("invalid_params", {"timeout_ms": 0}, "query tools"),
