@@ -269,6 +269,11 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
     """Open the database for the block; turns that a killed daemon left get their terminal event first."""
     store = await Store.open(paths.database, clock=time.time)
     try:
+        if store.moved_aside:
+            damaged = {"path": store.moved_aside.path, "reason": store.moved_aside.reason}
+            logger.error("the database was damaged and moved aside; the history begins empty", extra=damaged)
+        if store.unfinished_delete:
+            logger.error("deleted text is not overwritten yet", extra={"reason": store.unfinished_delete})
         cut_off = await complete_interrupted(store, time.time)
         if cut_off:
             logger.warning("turns were cut off by the daemon's end", extra={"sessions": cut_off})

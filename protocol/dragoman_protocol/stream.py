@@ -95,7 +95,7 @@ class PermissionResolved(Value, tag="permissionResolved", tag_field="type"):
     permission_id: str
     decision: Literal["allow", "deny"]
     by: str
-    """`client`, `timeout`, `disconnect`, `shutdown` or `noClient`."""
+    """`client`, `timeout`, `disconnect`, `shutdown`, `noClient` or `withdrawn` (its turn ended)."""
 
 
 class Waiting(Value, tag="waiting", tag_field="type"):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 from dragoman_protocol.query import AnswerOptions, TurnOptions
@@ -174,13 +175,16 @@ class Runs:
         # Both writes share one commit: somebody waits for the first word of the answer meanwhile.
         async with anyio.create_task_group() as writes:
             if known != session.claude_session_id or opened.message_count != session.claude_message_count:
-                change = self._store.update_session(
-                    session.session_id, claude_session_id=known, claude_message_count=opened.message_count
+                change = partial(
+                    self._store.update_session,
+                    session.session_id,
+                    claude_session_id=known,
+                    claude_message_count=opened.message_count,
                 )
                 writes.start_soon(_collect, change, failures)
             if known != record.claude_session_id or not opened.recorded:
                 record.claude_session_id = known
-                writes.start_soon(_collect, self._store.record_run(record), failures)
+                writes.start_soon(_collect, partial(self._store.record_run, record), failures)
         if failures:
             raise from_storage(failures[0], session_id=session.session_id)
         session.claude_session_id = known
@@ -206,8 +210,8 @@ async def _nobody(_question: PermissionAsk) -> PermissionAnswer:
     return PermissionAnswer(allow=False)
 
 
-async def _collect(write: Awaitable[None], failures: list[StorageError]) -> None:
+async def _collect(write: Callable[[], Awaitable[None]], failures: list[StorageError]) -> None:
     try:
-        await write
+        await write()
     except StorageError as error:
         failures.append(error)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
 from dragoman_protocol.query import AnsweredBy, AnswerOptions
 
 from .errors import EngineError
@@ -15,8 +14,13 @@ WIRE: dict[str, AnsweredBy] = {"claude_code": "claudeCode", "messages_api": "mes
 """As it travels."""
 
 _ONLY_CLAUDE_CODE = {
-    "allowed_tools", "disallowed_tools", "permission_mode", "append_system_prompt", "fallback_model", "env",
-}  # fmt: skip
+    "allowed_tools": "allowedTools",
+    "disallowed_tools": "disallowedTools",
+    "permission_mode": "permissionMode",
+    "append_system_prompt": "appendSystemPrompt",
+    "fallback_model": "fallbackModel",
+    "env": "env",
+}
 NO_KEY = "messagesApi needs an API key: a login of Claude Code's own is never used for direct calls"
 """Why there is no Messages API with a subscription."""
 
@@ -88,9 +92,9 @@ def _agentic(options: AnswerOptions) -> str | None:
     """Return the first option that the Messages API does not have, as it travels."""
     if options.tools:
         return "tools"
-    for field in msgspec.structs.fields(options):
-        if field.name in _ONLY_CLAUDE_CODE and getattr(options, field.name):
-            return field.encode_name
+    for name, wire in _ONLY_CLAUDE_CODE.items():
+        if getattr(options, name):
+            return wire
     return None
 
 

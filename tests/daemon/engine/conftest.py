@@ -113,7 +113,8 @@ class ScriptedRun:
         return True
 
     async def close(self) -> None:
-        await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
         self.closed = True
         self.upstream.closed.append(self)
         if self.upstream.close_error is not None:

@@ -49,13 +49,14 @@ class Seen:
     def __init__(self, channel: Channel, disk: Disk) -> None:
         self.events: list[Published] = []
         self.disk = disk
+        self.channel = channel
         self.leave = channel.subscribe(self)
 
     def __call__(self, event: Published) -> None:
         if event.params.seq is not None:
-            assert any(row.seq == event.params.seq for row in self.disk.rows), (
-                "published before it was stored"
-            )
+            stored = any(row.seq == event.params.seq for row in self.disk.rows)
+            assert stored, "published before it was stored"
+            assert self.channel.last_seq >= event.params.seq, "who asks where the session stands is told less"
         self.events.append(event)
 
     @property
@@ -211,8 +212,9 @@ async def test_what_was_never_written_does_not_leak_into_the_next_turn() -> None
     channel.begin("t")
     channel.publish(text(1))  # nobody pumps
     channel.end()
+    channel.publish(delta("i", 0, "at once"))
     await pumped(channel, text(2))
-    assert seen.list == [(1, text(2))]
+    assert seen.list == [(None, delta("i", 0, "at once")), (1, text(2))]
 
 
 async def test_an_announcement_has_no_number() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from dragoman_protocol.content import TextBlock
+from dragoman_protocol.query import ApiOptions
 from dragoman_protocol.stream import UserMessage, Waiting
 from dragomand.upstream.interface import Failure, TurnOutcome, UpstreamError
 

@@ -331,3 +331,46 @@ async def test_time_spent_on_a_permission_does_not_count(kit: Any) -> None:
         await kit.until(lambda: engine.permissions.pending == 0)
         go.set()
         assert (await work).text == "allowed"
+
+
+async def test_cancelled_while_its_run_is_being_recorded(kit: Any) -> None:
+    async with kit.engine() as engine:
+        writing, go, whole = asyncio.Event(), asyncio.Event(), engine.store.record_run
+
+        async def slow(run: Any) -> None:
+            writing.set()
+            await go.wait()
+            await whole(run)
+
+        engine.store.record_run = slow
+        work = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await kit.soon(writing)
+        work.cancel()
+        await kit.until(lambda: engine.upstream.closed != [])
+        go.set()
+        error = await kit.ended(work)
+        assert error.kind == "request_cancelled"
+        assert engine.upstream.prompts == []
+        await engine.check_whole(error.data["session_id"])
+        engine.check_idle()
+
+
+async def test_stopped_in_the_step_in_which_its_run_opens(kit: Any) -> None:
+    """Cancelled before the writes of the record have even begun."""
+    async with kit.engine() as engine:
+        started: list[str] = []
+        real_open = type(engine.upstream).open
+
+        async def opened(spec: Any, ask: Any) -> Any:
+            run = await real_open(engine.upstream, spec, ask)
+            engine.queries.turn_of(started[0]).stop("client")
+            engine.queries.turn_of(started[0]).deadline.scope.cancel()
+            return run
+
+        engine.upstream.open = opened
+        work = asyncio.create_task(engine.queries.run(engine.params(), kit.caller(), started=started.append))
+        error = await kit.ended(work)
+        assert error.kind == "request_cancelled"
+        assert engine.upstream.runs[0].closed
+        await engine.check_whole(started[0])
+        engine.check_idle()

@@ -99,11 +99,17 @@ async def test_after_the_turn_nobody_is_asked_and_nothing_is_published(kit: Any)
         engine.upstream.scripts.append(script)
         result = await engine.queries.run(engine.params(), kit.caller(approver=person))
         before = await engine.events(result.session_id)
+        watcher = kit.Watcher()
+        leave = (await engine.sessions.channel(result.session_id)).subscribe(watcher)
+        kept[0].say("late", item="late")
         kept[0].said("too late")
         answer = await kept[0].may()
         assert (answer.allow, answer.message) == (False, "The turn is over.")
         assert person.asked == []
         assert await engine.events(result.session_id) == before
+        assert watcher.seen == []
+        leave()
+        engine.sessions.tidy(result.session_id)
         engine.check_idle()
 
 

@@ -526,8 +526,9 @@ async def test_closed_in_the_middle_of_a_turn(kit: Any, how: str) -> None:
         engine.check_idle()
 
 
-async def test_no_message_while_it_closes(kit: Any) -> None:
-    async with kit.engine() as engine:
+@pytest.mark.parametrize("how", ["closed", "unused"])
+async def test_no_message_while_it_closes(kit: Any, how: str) -> None:
+    async with kit.engine(idle_s=0.01 if how == "unused" else 60) as engine:
         session_id, watcher = await opened(engine, kit)
         closing, go = asyncio.Event(), asyncio.Event()
         run = engine.upstream.runs[0]
@@ -539,12 +540,15 @@ async def test_no_message_while_it_closes(kit: Any) -> None:
             await whole()
 
         run.close = slow
-        close = asyncio.create_task(engine.streams.close(session_id))
+        watcher.leave()
+        close = asyncio.create_task(engine.streams.close(session_id)) if how == "closed" else None
         await kit.soon(closing)
         await kit.refused("stream_not_open", send(engine, kit, session_id))
         go.set()
-        await close
-        watcher.leave()
+        await kit.until(lambda: engine.streams.count == 0)
+        if close is not None:
+            await close
+        engine.check_idle()
 
 
 async def test_unused_it_closes_by_itself(kit: Any) -> None:

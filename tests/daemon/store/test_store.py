@@ -162,6 +162,8 @@ async def test_update_changes_what_is_given_and_nothing_else(store: Store, rows:
     assert await store.session("s") == before
     await store.update_session("s", model="n", claude_session_id="d", title="new", tags=(), updated_at=77.0)
     before.model, before.claude_session_id, before.title, before.tags = "n", "d", "new", ()
+    await store.update_session("s", claude_message_count=12)
+    before.claude_message_count = 12
     before.updated_at = 77.0
     assert await store.session("s") == before
 

@@ -12,6 +12,9 @@ from typing import Any
 from dragomand.upstream.claude_code.wire import ControlAnswer, ControlRequest, encode
 from dragomand.upstream.interface import AskPermission, PermissionAnswer, PermissionAsk
 
+SETTLE_S = 1.0
+"""How long, in seconds, a question that was taken back may take to end."""
+
 _DENIED = "The person who was asked did not allow it."
 _FAILED = "Nobody could be asked, so it is not allowed."
 
@@ -91,8 +94,9 @@ class Control:
                 waiting.set_exception(ControlLostError("Claude Code ended before it answered."))
 
     async def settle(self) -> None:
-        """Wait for the ends of the questions that were taken back."""
-        await asyncio.gather(*self._questions.values(), return_exceptions=True)
+        """Wait, for a second at most, for the ends of the questions that were taken back."""
+        if self._questions:
+            await asyncio.wait(self._questions.values(), timeout=SETTLE_S)
 
     def _forget(self, request_id: str, done: "asyncio.Future[dict[str, Any]]") -> None:
         self._waiting.pop(request_id, None)

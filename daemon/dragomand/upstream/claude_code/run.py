@@ -117,7 +117,7 @@ class ClaudeCodeRun:
         try:
             if not self._write(user_frame(prompt, uuid_)):
                 turn.fail(self._crash())
-            outcome = await turn.outcome
+            outcome = await asyncio.shield(turn.outcome)  # so that cancelling leaves a turn to interrupt
         except asyncio.CancelledError:
             await self.interrupt()
             self._close_soon()

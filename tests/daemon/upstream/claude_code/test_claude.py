@@ -260,6 +260,29 @@ read()
     assert len(events.of(Raw)) == 3
 
 
+async def test_cancelling_send_tells_the_cli_before_its_input_ends(world, pretender):
+    heard = world.root / "heard"
+    body = f"""
+ready()
+read()
+say(type="brand_new")
+with open({str(heard)!r}, "w", buffering=1) as file:
+    for line in sys.stdin:
+        file.write(line)
+"""
+    events = world.events()
+    upstream = world.upstream(executable=pretender(body))
+    run = await upstream.open(world.spec(), world.deny)
+    turn = asyncio.create_task(run.send("hello", "m", events))
+    await events.wait_for(Raw)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    await run.close()
+    (request,) = [json.loads(line) for line in heard.read_text().splitlines()]
+    assert request["request"] == {"subtype": "interrupt", "cancel_queued": True}
+
+
 async def test_a_message_that_is_not_taken_fails_the_turn(world, pretender):
     body = (
         "ready()\nuser = read()\n"

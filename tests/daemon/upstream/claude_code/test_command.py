@@ -40,11 +40,11 @@ def test_the_arguments_of_a_new_session() -> None:
         ({"tools": ()}, ["--session-id=s-1", "--tools="]),
         ({"tools": ("Read", "Bash")}, ["--session-id=s-1", "--tools=Read,Bash"]),
         ({"allowed_tools": ()}, ["--session-id=s-1"]),
-        ({"allowed_tools": ("Bash(git *)", "Read")}, ["--session-id=s-1", "--allowed-tools=Bash(git *),Read"]),
+        ({"allowed_tools": ("Bash(ls *)", "Read")}, ["--session-id=s-1", "--allowed-tools=Bash(ls *),Read"]),
         ({"disallowed_tools": ("Write",)}, ["--session-id=s-1", "--disallowed-tools=Write"]),
         ({"permission_mode": "plan"}, ["--session-id=s-1", "--permission-mode=plan"]),
         ({"max_turns": 3}, ["--session-id=s-1", "--max-turns=3"]),
-        ({"model": "--dangerously-skip-permissions"}, ["--session-id=s-1", "--model=--dangerously-skip-permissions"]),
+        ({"model": "--resume"}, ["--session-id=s-1", "--model=--resume"]),
         ({"system_prompt": "secret", "append_system_prompt": "more"}, ["--session-id=s-1"]),
     ],
 )  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_chosen_key_is_not_beaten_by_a_token() -> None:
     [
         ({}, {}),
         ({"system_prompt": "be brief"}, {"systemPrompt": ["be brief"], "systemPromptSnapshot": False}),
-        ({"append_system_prompt": "be kind"}, {"appendSystemPrompt": "be kind", "systemPromptSnapshot": False}),
+        ({"append_system_prompt": "hi"}, {"appendSystemPrompt": "hi", "systemPromptSnapshot": False}),
         ({"system_prompt": ""}, {"systemPrompt": [""], "systemPromptSnapshot": False}),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from dragomand.upstream.claude_code import control
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
 from dragomand.upstream.claude_code.wire import ControlAnswer, ControlRequest
 from dragomand.upstream.interface import PermissionAnswer, PermissionAsk
@@ -141,6 +142,30 @@ async def test_what_is_not_known_is_refused(line: Line, subtype: str | None) -> 
     assert response["subtype"] == "error"
     assert str(subtype) in response["error"]
     assert not line.asked
+
+
+async def test_a_question_that_does_not_end_is_not_waited_for_for_ever(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "SETTLE_S", 0.01)
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(_: PermissionAsk) -> PermissionAnswer:
+        begun.set()
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError:
+                continue
+        return PermissionAnswer(allow=True)
+
+    ours = Control(line.write, stubborn)
+    ours.asked(ControlRequest(request_id="q", request={"subtype": "can_use_tool"}))
+    await begun.wait()
+    ours.withdraw_questions()
+    await ours.settle()
+    over.set()
+    await ours.settle()
 
 
 async def test_a_question_that_is_withdrawn_is_not_answered(line: Line) -> None:

@@ -177,7 +177,7 @@ def test_what_is_known_and_tells_nothing_is_left_out(told: Told, frame: dict[str
         {"type": "stream_event", "event": {"type": "message_start"}},
         {"type": "stream_event", "event": {"type": "content_block_start"}},
         {"type": "stream_event", "event": {"type": "content_block_delta"}},
-        {"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"type": "citations_delta"}}},
+        {"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"type": "new_delta"}}},
     ],
 )  # fmt: skip
 def test_what_is_not_known_goes_through_as_it_is(told: Told, frame: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from dragoman_protocol.stream import Retrying, TextDelta
-from dragoman_sim import Cut, Malformed, Reply, Rule, Status, StreamError, When
+from dragoman_sim import Cut, Malformed, Reply, Rule, Status, StreamError, ToolUse, When
 
 CLASSES = [
     pytest.param("unauthorized", "auth", 401, id="401"),
@@ -99,3 +99,12 @@ async def test_the_servers_hint_is_passed_on(talking):
     async with talking(rules) as talk:
         outcome = await talk.send("go")
     assert outcome.failure.retry_after_ms >= 2000
+
+
+async def test_a_limit_of_the_callers_is_the_callers(talking, world):
+    """The real CLI ends a turn that needs more rounds than `max_turns`."""
+    call = Reply([ToolUse("Bash", {"command": "true"})])
+    async with talking([Rule(When(text="go"), [call, call, "Over."])], ask=world.allow, max_turns=1) as talk:
+        outcome = await talk.send("go")
+    assert (outcome.status, outcome.failure.category) == ("failed", "caller")
+    assert "maximum number of turns" in outcome.failure.message
