@@ -72,7 +72,7 @@ class AnswerOptions(TurnOptions, kw_only=True):
     output_schema: dict[str, Any] | None = None
     """A JSON Schema: the answer is JSON that fits it, `structured` in the result (00.54, 00.55)."""
     output_attempts: int | None = None
-    """How often the model may try, 1 to 10 (default 3); after an answer that does not fit it is told what is wrong."""
+    """How often the model may try, 1 to 10 (default 3): after an answer that does not fit it is told why."""
 
 
 class QueryRunParams(AnswerOptions, kw_only=True):

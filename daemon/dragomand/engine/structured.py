@@ -29,7 +29,10 @@ class OutputSchema:
     """One query's schema."""
 
     def __init__(self, schema: dict[str, Any], attempts: int | None = None) -> None:
-        """Check that *schema* can be used and *attempts* is from 1 to 10 (None: 3). Raises `invalid_params`."""
+        """Check that *schema* can be used and *attempts* is from 1 to 10 (None: 3).
+
+        Raises `invalid_params`.
+        """
         attempts = ATTEMPTS if attempts is None else attempts
         if not 1 <= attempts <= MAX_ATTEMPTS:
             text = f"outputAttempts must be from 1 to {MAX_ATTEMPTS}; got {attempts}."

@@ -42,8 +42,10 @@ GOLDEN: list[tuple[Any, str, str, str]] = [
         TurnStarted(turn_id="t", upstream="messagesApi", upstream_reason="asked for"),
         "turn_started",
         "t:9",
-        '{"turn_id":"t","message_id":null,"queued_ms":0,"upstream":"messagesApi",'
-        '"upstream_reason":"asked for"}',
+        (
+            '{"turn_id":"t","message_id":null,"queued_ms":0,"upstream":"messagesApi",'
+            '"upstream_reason":"asked for"}'
+        ),
     ),
     (
         StructuredOutput(
@@ -52,11 +54,13 @@ GOLDEN: list[tuple[Any, str, str, str]] = [
         ),
         "structured_output",
         "t:9",
-        '{"value":{"isGood":[1]},"attempts":['
-        '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
-        '"cost_usd":null,"error":"no","path":"$"},'
-        '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
-        '"cost_usd":0.5,"error":null,"path":null}]}',
+        (
+            '{"value":{"isGood":[1]},"attempts":['
+            '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
+            '"cost_usd":null,"error":"no","path":"$"},'
+            '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
+            '"cost_usd":0.5,"error":null,"path":null}]}'
+        ),
     ),
     (UserMessage(item_id="i", content="hi"), "user_message", "i", '{"item_id":"i","content":"hi"}'),
     (

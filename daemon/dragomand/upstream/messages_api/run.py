@@ -114,9 +114,7 @@ class MessagesRun:
             watchdog.stop()
         return _outcome(answer, failure, round((loop.time() - began) * 1000))
 
-    async def _exchange(
-        self, asked: HistoryMessage, answer: Answer, watchdog: Watchdog
-    ) -> Failure | None:
+    async def _exchange(self, asked: HistoryMessage, answer: Answer, watchdog: Watchdog) -> Failure | None:
         """Make the call and read its answer to the end; returns why there is none."""
         key = self._api_key()
         if key is None:
