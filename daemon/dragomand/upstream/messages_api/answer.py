@@ -1,6 +1,7 @@
 """One answer as it comes in: its text, its events, its counts. No event is made per delta: what one chunk
 brought of a block is one event, and none at all while nobody watches."""
 
+import re
 from collections.abc import Callable
 
 from dragoman_protocol.session import Usage
@@ -8,7 +9,7 @@ from dragoman_protocol.stream import AssistantText, Event, TextDelta, Thinking, 
 
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure
-from dragomand.upstream.messages_api.sse import EventReader, TooLongError
+from dragomand.upstream.messages_api.sse import EventReader, TooLongError, next_event
 from dragomand.upstream.messages_api.wire import (
     ApiEvent,
     Block,
@@ -25,6 +26,12 @@ from dragomand.upstream.messages_api.wire import (
     decode,
 )
 from dragomand.upstream.models import Tokens, cost_usd
+
+_PIECE = re.compile(
+    rb'event: content_block_delta\ndata: \{"type":"content_block_delta","index":(\d{1,4}),'
+    rb'"delta":\{"type":"text_delta","text":"([^"\\\x00-\x1f]*)"\} *\} *\n\n'
+).match
+"""A piece of text without escapes, as the API writes it."""
 
 
 class _Open:
@@ -79,10 +86,7 @@ class Answer:
     def feed(self, chunk: bytes) -> bool:
         """Take *chunk*; True if it brought more than pings. `complete` or `failure` may be set then."""
         try:
-            events = self._reader.feed(chunk)
-            alive = False
-            for data in events:
-                alive |= self._take(decode(data))
+            alive = self._read(self._reader.feed(chunk))
         except (UnreadableError, TooLongError) as wrong:
             self.failure = Failure("protocol", f"The Messages API's stream cannot be understood: {wrong}.")
             return True
@@ -105,6 +109,34 @@ class Answer:
     def cost_usd(self) -> float | None:
         """The estimated cost so far; None before the API has begun, and for a model without a price."""
         return cost_usd(self.model, self.tokens) if self.begun else None
+
+    def _read(self, events: bytes) -> bool:
+        at, alive = 0, False
+        while at < len(events):
+            after = self._read_pieces(events, at)
+            if after > at:
+                at, alive = after, True
+                continue
+            data, at = next_event(events, at)
+            if data is not None:
+                alive |= self._take(decode(data))
+        return alive
+
+    def _read_pieces(self, events: bytes, at: int) -> int:
+        """Read the plain pieces of text that follow each other from *at* on; return where they end.
+
+        This is nearly all of an answer, so they are cut out of the bytes as they stand. A piece with an escape
+        in it, or of another form, is left to the decoder.
+        """
+        pieces = []
+        index = b""
+        while (piece := _PIECE(events, at)) is not None and (not index or piece[1] == index):
+            index = piece[1]
+            pieces.append(piece[2])
+            at = piece.end()
+        if pieces:
+            self._add(int(index), b"".join(pieces).decode(errors="replace"))
+        return at
 
     def _take(self, event: ApiEvent | None) -> bool:
         kind = type(event)
@@ -130,12 +162,15 @@ class Answer:
 
     def _grow(self, event: BlockDelta) -> None:
         delta = event.delta
-        text = delta.text or delta.thinking
-        if text:
-            block = self._open.get(event.index)
-            if block is None:
-                raise UnreadableError(f"content block {event.index} grows and was never begun")
-            block.parts.append(text)
+        self._add(event.index, delta.text or delta.thinking)
+
+    def _add(self, index: int, text: str) -> None:
+        if not text:
+            return
+        block = self._open.get(index)
+        if block is None:
+            raise UnreadableError(f"content block {index} grows and was never begun")
+        block.parts.append(text)
 
     def _end_block(self, index: int) -> None:
         block = self._open.get(index)

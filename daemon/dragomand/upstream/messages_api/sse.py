@@ -8,7 +8,7 @@ class TooLongError(Exception):
 
 
 class EventReader:
-    """Takes chunks as they come and gives the data of each event that is complete."""
+    """Takes chunks as they come and gives what of them is whole events."""
 
     __slots__ = ("_limit", "_rest")
 
@@ -17,11 +17,10 @@ class EventReader:
         self._rest = bytearray()
         self._limit = max_event_bytes
 
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data of the events that *chunk* completes, in order. Raises `TooLongError`.
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the events that *chunk* completes, as they are written, with line feeds only.
 
-        Names of events are left out (the API repeats them in the data), as are comments and fields that the
-        format does not know.
+        `next_event` takes them apart. Raises `TooLongError`.
         """
         rest = self._rest
         if rest:
@@ -29,17 +28,17 @@ class EventReader:
             rest += chunk
             if not _ends(rest, looked):
                 self._check(len(rest))
-                return []
+                return b""
             chunk = bytes(rest)
             self._rest = bytearray()
         if b"\r" in chunk:
             chunk = self._without_returns(chunk)
-        blocks = chunk.split(b"\n\n")
-        tail = blocks.pop()
-        if tail:
-            self._check(len(tail))
-            self._rest += tail
-        return [data for block in blocks if (data := _data(block)) is not None]
+        if chunk.endswith(b"\n\n"):
+            return chunk
+        end = chunk.rfind(b"\n\n") + 2 if b"\n\n" in chunk else 0
+        self._check(len(chunk) - end)
+        self._rest += chunk[end:]
+        return chunk[:end]
 
     def _check(self, size: int) -> None:
         if size > self._limit:
@@ -51,6 +50,16 @@ class EventReader:
         chunk = chunk[:-1] if half else chunk
         whole = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return whole + b"\r" if half else whole
+
+
+def next_event(events: bytes, start: int) -> tuple[bytes | None, int]:
+    """Return the data of the event that begins at *start* (None: it has none), and where the next one begins.
+
+    Names of events are left out (the API repeats them in the data), as are comments and fields that the
+    format does not know.
+    """
+    end = events.index(b"\n\n", start)
+    return _data(events[start:end]), end + 2
 
 
 def _ends(buffer: bytearray, start: int) -> bool:

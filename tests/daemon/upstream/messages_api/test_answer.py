@@ -6,6 +6,8 @@ import msgspec
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import AssistantText, TextDelta, Thinking, ThinkingDelta
 from dragomand.upstream.messages_api.answer import Answer
+from hypothesis import given
+from hypothesis import strategies as st
 
 START = {
     "type": "message_start",
@@ -133,3 +135,46 @@ def test_a_block_that_was_never_begun() -> None:
     assert answer.failure is not None
     assert answer.failure.category == "protocol"
     assert "block 3" in answer.failure.message
+
+
+PIECES = st.text(min_size=1, max_size=8).filter(
+    lambda text: not any("\ud800" <= char <= "\udfff" for char in text)
+)
+
+
+@given(
+    pieces=st.lists(PIECES, max_size=12),
+    size=st.integers(1, 400),
+    padded=st.booleans(),
+    watched=st.booleans(),
+)
+def test_any_text_in_any_chunks_is_read_as_it_was_written(
+    pieces: list[str], size: int, padded: bool, watched: bool
+) -> None:
+    written = b"".join(
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":%b}%b}\n\n' % (msgspec.json.encode(piece), b"  " * padded)
+        for piece in pieces
+    )
+    stream = sse(START, begin()) + written + sse(stop(), *END)
+    answer, events = an_answer([watched])
+    for at in range(0, len(stream), size):
+        answer.feed(stream[at : at + size])
+    assert answer.complete
+    assert answer.text == "".join(pieces)
+    deltas = [event for event in events if isinstance(event, TextDelta)]
+    assert "".join(delta.text for delta in deltas) == (answer.text if watched else "")
+    assert [delta.offset for delta in deltas] == [
+        sum(len(delta.text) for delta in deltas[:at]) for at in range(len(deltas))
+    ]
+
+
+def test_pieces_of_two_blocks_side_by_side() -> None:
+    answer, events = an_answer([False])
+    piece = (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+        b'"delta":{"type":"text_delta","text":"%b"}}\n\n'
+    )
+    answer.feed(sse(START, begin(0), begin(1)) + piece % (0, b"a") + piece % (1, b"b") + piece % (0, b"c"))
+    answer.feed(sse(stop(0), stop(1)))
+    assert [event.text for event in events] == ["ac", "b"]
