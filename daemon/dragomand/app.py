@@ -148,6 +148,8 @@ class App:
         """Put the RPC column in front of *engine*. `open` is the way to come by one."""
         self.config = config
         self.paths = paths
+        self.socket = paths.socket
+        """Where clients reach it."""
         self.logger = logger
         self.engine = engine
         self.started_at = time.time()
@@ -218,7 +220,7 @@ class App:
         return DaemonStatusResult(
             pid=os.getpid(),
             version=VERSION,
-            socket=self.paths.socket,
+            socket=self.socket,
             started_at=self.started_at,
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",

@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Callable
 
 import anyio
+from dragoman.locate import LocateError
+from dragoman_protocol import VERSION
 
 from dragomand.app import App
-from dragomand.process.listen import Listener, bind
+from dragomand.process.listen import Listener, bind, bind_anew
 from dragomand.process.lock import InstanceLock
 from dragomand.transport.socket import SocketServer, serve_socket
 
@@ -37,6 +39,12 @@ class Life:
         self._hurry = anyio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle = anyio.Event()
+        self._missed = anyio.Event()
+
+    def look_at_socket(self) -> None:
+        """Bind anew if the socket's file is gone; somebody missed it (SIGHUP)."""
+        if not self._listener.is_in_place():
+            self._missed.set()
 
     def hurry(self) -> None:
         """Skip the grace (a second signal)."""
@@ -55,7 +63,11 @@ class Life:
         app.logger.info("ready", extra={"socket": self._listener.path})
         while True:
             await self._until_leaving()
-            if app.stopping.is_set() or not await self._somebody_came(sockets):
+            if app.stopping.is_set():
+                break
+            if self._missed.is_set():
+                await self._bind_anew(sockets)
+            elif not await self._somebody_came(sockets):
                 break
         await self._stop(sockets)
 
@@ -82,6 +94,7 @@ class Life:
 
             waiting.start_soon(wait_for, self._app.stopping)
             waiting.start_soon(wait_for, self._idle)
+            waiting.start_soon(wait_for, self._missed)
 
     async def _somebody_came(self, sockets: SocketServer) -> bool:
         """Withdraw the socket before an idle exit; whoever waited at the door is served, and we stay."""
@@ -93,12 +106,29 @@ class Life:
         if not late:
             self._app.logger.info("leaving: nobody has needed the daemon", extra={"idle": True})
             return False
-        sockets.close()
-        self._listener = bind(self._lock)
-        await sockets.listen(self._listener.socket)
+        await self._listen(sockets, bind(self._lock))
         for connection in late:
             await sockets.adopt(connection)
         return True
+
+    async def _bind_anew(self, sockets: SocketServer) -> None:
+        """Somebody removed the socket's file, or its folder; connections that are open go on."""
+        self._missed = anyio.Event()
+        log = self._app.logger
+        try:
+            listener = bind_anew(self._lock)
+        except (LocateError, OSError) as failed:
+            log.error("the socket was removed and cannot be bound anew", extra={"reason": str(failed)})
+            return
+        await self._listen(sockets, listener)
+        log.warning("the socket was removed, and bound anew", extra={"socket": listener.path})
+
+    async def _listen(self, sockets: SocketServer, listener: Listener) -> None:
+        sockets.close()
+        self._listener = listener
+        await sockets.listen(listener.socket)
+        self._app.socket = listener.path
+        self._lock.record(listener.path, VERSION)
 
     # -- the six phases
 
@@ -107,8 +137,10 @@ class Life:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         log.info("stopping: 1 no new connections")
-        for late in self._listener.withdraw():
-            await sockets.adopt(late)
+        late = self._listener.withdraw()
+        self._lock.leaving()
+        for connection in late:
+            await sockets.adopt(connection)
         sockets.close()
         log.info("stopping: 2 draining", extra={"running": app.server.running})
         app.server.draining = True

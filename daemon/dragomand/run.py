@@ -35,8 +35,13 @@ def run(
     async def serve() -> None:
         async with _app(config, paths, environment, open_files) as app:
             life = Life(app, lock, listener)
+
+            def reopen() -> None:
+                reopen_logging()
+                life.look_at_socket()
+
             signals = Signals(
-                asyncio.get_running_loop(), drain=app.stopping.set, stop=life.hurry, reopen=reopen_logging
+                asyncio.get_running_loop(), drain=app.stopping.set, stop=life.hurry, reopen=reopen
             )
             try:
                 await life.run(ready)

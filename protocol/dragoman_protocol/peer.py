@@ -224,7 +224,13 @@ class Peer:
         encoded, or is longer than `max_sent_bytes`, raises before anything is settled, so the request can
         still be failed.
         """
-        return self._answer(request, self._sendable(encode_result(request.id, result)))
+        if request.batch is not None or self.incoming.get(request.id) is not request:
+            return self._answer(request, self._sendable(encode_result(request.id, result)))
+        message = encode_result(request.id, result)
+        if len(message) > self.max_sent_bytes:
+            raise too_large(self.max_sent_bytes, len(message))
+        del self.incoming[request.id]
+        return message + b"\n" if self.decoder.framing != "headers" else encode_frame(message, "headers")
 
     def fail(self, request: Request, error: RpcError) -> bytes:
         """Answer *request* with an error; as `respond`, but it never raises for what the error carries."""

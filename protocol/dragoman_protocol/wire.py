@@ -113,7 +113,9 @@ def decode_envelope(data: bytes) -> Envelope:
     Raises `RpcError`: `parse_error` (not JSON, not UTF-8, a lone surrogate, NaN), `too_complex`, or
     `invalid_request` (a member of a wrong type, a member twice).
     """
-    check_bounds(data)
+    # What is opened must be closed, so a short text is not deep.
+    if len(data) > 2 * MAX_DEPTH or not data.isascii():
+        check_bounds(data)
     try:
         envelope = _decode(data)
     except msgspec.ValidationError as exc:
@@ -164,8 +166,6 @@ def check_bounds(data: bytes) -> None:
             data.decode()
         except UnicodeDecodeError as exc:
             raise _parse_error(exc) from None
-    if len(data) <= 2 * MAX_DEPTH:
-        return  # what is opened must be closed, else it is no JSON
     opened = data.count(b"{") + data.count(b"[")
     if opened <= MAX_DEPTH and len(data) <= MAX_PARTS:
         return

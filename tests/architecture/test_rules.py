@@ -31,6 +31,10 @@ TESTED_ELSEWHERE = {
     ),
     "protocol/dragoman_protocol/__init__.py": ("tests/protocol/test_methods.py", "two version numbers"),
     "protocol/generate/__main__.py": ("tests/protocol/generate/test_outputs.py", "run as a program there"),
+    "daemon/dragomand/upstream/messages_api/__init__.py": (
+        "tests/daemon/upstream/messages_api/test_client.py",
+        "names of other modules",
+    ),
     "clients/python/dragoman/stubs.py": ("tests/protocol/generate/test_stubs.py", "generated"),
 }
 """Source file → where its tests are, and why there."""

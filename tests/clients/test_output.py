@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import dragoman
@@ -129,3 +130,23 @@ def test_the_asynchronous_client_too(world: Any) -> None:
     answer = asyncio.run(ask())
     assert answer.structured is not None
     assert answer.structured.value == Data("moon", [1, 2])
+
+
+def test_through_the_real_claude_code(world: Any, tmp_path: Path) -> None:
+    with dragoman.connect("tests", env=world.env) as claude:
+        answer = claude.query("twice", output=Struct, cwd=tmp_path)
+        assert answer.structured.value == Struct("moon", [1, 2])
+        assert (answer.upstream, answer.upstream_reason) == (
+            "claudeCode",
+            "tools may be used (`tools` is not [])",
+        )
+        assert ["no JSON" in each.error if each.error else None for each in answer.structured.attempts] == [
+            True,
+            None,
+        ]
+        assert answer.usage.output_tokens == sum(
+            each.usage.output_tokens for each in answer.structured.attempts
+        )
+    asked = [each for each in world.sim.requests() if each["path"] == "/v1/messages"]
+    assert all(each["headers"]["user-agent"].startswith("claude-cli/") for each in asked)
+    assert "JSON Schema" in str(asked[0]["body"]["system"])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dragoman.locate import Paths, connect, find_paths
+from dragoman.locate import Paths, connect, find_paths, read_record
 from dragomand.app import App
 from dragomand.config import Config, DaemonSettings
 from dragomand.life import Life
@@ -53,6 +54,20 @@ class Daemon:
         self.life = life
         self.ready = asyncio.Event()
         self.task = asyncio.create_task(life.run(self.ready.set))
+
+    async def misses_its_socket(self) -> None:
+        """Tell it so, and wait until it has done about it what it can."""
+        done = asyncio.Event()
+        bind_anew = self.life._bind_anew
+
+        async def and_say_so(sockets: SocketServer) -> None:
+            await bind_anew(sockets)
+            done.set()
+
+        self.life._bind_anew = and_say_so  # type: ignore[method-assign]
+        self.life.look_at_socket()
+        async with asyncio.timeout(LIMIT_S):
+            await done.wait()
 
     async def ended(self) -> None:
         async with asyncio.timeout(LIMIT_S):
@@ -141,6 +156,54 @@ async def test_whoever_waits_at_the_door_of_a_leaving_daemon_is_served(folder: P
         await client.close()
         await another.close()
         await daemon.ended()
+
+
+async def test_a_socket_that_was_removed_is_bound_anew(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with living(folder, idle_exit_ms=0) as daemon:
+        before = await Client.at(daemon.paths)
+        await before.initialize()
+        daemon.life.look_at_socket()  # nothing is missing
+        shutil.rmtree(daemon.paths.runtime_dir)
+        await daemon.misses_its_socket()
+        assert read_record(daemon.paths)["socket"] == daemon.paths.socket
+        after = await Client.at(daemon.paths)
+        assert "result" in await after.initialize()
+        before.writer.write(b'{"jsonrpc":"2.0","id":2,"method":"daemon/status"}\n')
+        async with asyncio.timeout(LIMIT_S):
+            assert json.loads(await before.reader.readline())["result"]["socket"] == daemon.paths.socket
+        await before.close()
+        await after.close()
+    assert caplog.messages == ["the socket was removed, and bound anew"]
+
+
+async def test_a_socket_that_cannot_be_bound_anew_is_told_in_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with living(folder, idle_exit_ms=0) as daemon:
+        os.unlink(daemon.paths.socket)
+        os.mkdir(daemon.paths.socket)
+        await daemon.misses_its_socket()
+        os.rmdir(daemon.paths.socket)
+        await daemon.misses_its_socket()  # the next who misses it has more luck
+        await (await Client.at(daemon.paths)).close()
+    assert caplog.messages == [
+        "the socket was removed and cannot be bound anew",
+        "the socket was removed, and bound anew",
+    ]
+    assert "is not a socket" in caplog.records[0].__dict__["reason"]
+
+
+async def test_a_daemon_that_leaves_names_no_socket(folder: Path) -> None:
+    async with living(folder, idle_exit_ms=0) as daemon:
+        daemon.life._lock.record(daemon.paths.socket, "1")
+        client = await Client.at(daemon.paths)
+        await client.initialize()
+        daemon.app.stopping.set()
+        await daemon.ended()
+        assert read_record(daemon.paths)["socket"] is None
+        await client.close()
 
 
 async def test_the_six_phases(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

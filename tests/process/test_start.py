@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -176,17 +177,11 @@ def test_a_wrong_command_line(home: Any) -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.slow
-def test_a_socket_removed_under_a_running_daemon_is_told_of(home: Any, hold: Any) -> None:
-    """A second one beside it would be a second owner of the limits: so people are asked to stop it."""
+def test_a_running_daemon_whose_socket_was_removed_is_called_back(home: Any) -> None:
+    """A second one beside it would be a second owner of the limits."""
     place = home.locate()
     os.unlink(home.paths.socket)
-    done = home.dragoman("locate")
-    assert done.returncode == 69
-    assert f"process {place['pid']}" in done.stderr
-    assert "its socket was removed. Run: dragoman daemon stop" in done.stderr
-    with hold(place["pid"]) as daemon:
-        done = home.dragoman("daemon", "stop")
-        assert done.returncode == 0, done.stderr
-        daemon.wait()
-    assert home.locate()["pid"] != place["pid"]
+    assert home.locate() == place
+    shutil.rmtree(home.paths.runtime_dir)
+    assert home.locate() == place
+    assert json.loads(home.dragoman("rpc", "daemon/status").stdout)["socket"] == place["socket"]

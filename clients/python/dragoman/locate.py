@@ -125,7 +125,12 @@ def find_paths(
     config_home = _folder(env, "XDG_CONFIG_HOME", library if mac else (".config",), uid)
     state_dir = os.path.join(state_home, "dragoman")
     config_file = os.path.join(config_home, "dragoman", "config.toml")
-    return Paths(state_dir, _runtime_dir(env, state_dir, uid, 103 if mac else 107), config_file)
+    return Paths(state_dir, _runtime_dir(env, state_dir, platform, uid), config_file)
+
+
+def own_runtime_dir(state_dir: str, *, platform: str = sys.platform, uid: int | None = None) -> str:
+    """Return the runtime directory that goes with `state_dir` where there is no XDG_RUNTIME_DIR."""
+    return _runtime_dir({}, state_dir, platform, os.geteuid() if uid is None else uid)
 
 
 def _folder(env: Mapping[str, str], variable: str, default: tuple[str, ...], uid: int) -> str:
@@ -147,7 +152,8 @@ def _home(env: Mapping[str, str], uid: int) -> str:
         ) from None
 
 
-def _runtime_dir(env: Mapping[str, str], state_dir: str, uid: int, longest: int) -> str:
+def _runtime_dir(env: Mapping[str, str], state_dir: str, platform: str, uid: int) -> str:
+    longest = 103 if platform == "darwin" else 107
     given = env.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(given):
         runtime = os.path.join(given, "dragoman", state_hash(state_dir))
@@ -268,8 +274,9 @@ def _linux_credentials(connection: socket.socket) -> tuple[int, int, int]:
 def read_record(paths: Paths) -> dict[str, object]:
     """Return what the daemon wrote into its lock file: ``pid``, ``startTime``, ``socket``, ``version``.
 
-    A record outlives its daemon; only the lock and the socket say whether one runs. Empty if there is none,
-    if it is being written at this moment, or if the file is not ours.
+    ``socket`` is None once that daemon is leaving. While the lock is held, the record is its holder's (or
+    empty); it outlives a daemon that was killed, so only the lock and the socket say whether one runs.
+    Empty if there is none, if it is being written at this moment, or if the file is not ours.
     """
     try:
         file = os.open(paths.lock_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

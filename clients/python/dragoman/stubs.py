@@ -123,8 +123,8 @@ class Calls(ABC):
             only the result.
         api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
         output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
-        output_attempts: How often the model may try, 1 to 10 (default 3); after an answer that does not
-            fit it is told what is wrong.
+        output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
+            fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -521,8 +521,8 @@ class AsyncCalls(ABC):
             only the result.
         api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
         output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
-        output_attempts: How often the model may try, 1 to 10 (default 3); after an answer that does not
-            fit it is told what is wrong.
+        output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
+            fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.

@@ -246,7 +246,8 @@ class Queries:
                 timeout_s=self._queue_timeout_s(params, deadline_ms),
                 waiting=lambda reason, ahead: channel.publish(Waiting(reason=reason, position=ahead)),
             ) as permit:
-                turn = submission.turn = self._turn(submission, session, deadline, choice, output)
+                turn = self._turn(submission, session, deadline, choice, output)
+                submission.begin(turn)
                 end = await self._execute(turn, params, permit.queued_ms, output)
         finally:
             submission.out_of_channel()

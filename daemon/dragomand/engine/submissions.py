@@ -91,13 +91,25 @@ class Submission:
         else:
             self.turn.stop(why)
 
+    def begin(self, turn: Turn) -> None:
+        """Its turn begins now: from here on `stop` ends the turn. Raises if it was stopped already.
+
+        `scope` ends only what waits: one who was let in without waiting has not noticed yet.
+        """
+        if self.stopped is not None:
+            raise self._unbegun()
+        self.turn = turn
+
     def end(self) -> None:
         """It is over; without result or error it was stopped before its turn began."""
         if self.result is None and self.error is None:
-            self.error = EngineError("draining")
-            if self.stopped == "client":
-                self.error = EngineError("request_cancelled", session_id=self.session_id or None)
+            self.error = self._unbegun()
         self.done.set()
+
+    def _unbegun(self) -> EngineError:
+        if self.stopped == "client":
+            return EngineError("request_cancelled", session_id=self.session_id or None)
+        return EngineError("draining")
 
     def cancelled(self) -> EngineError:
         """Return the error for one who no longer waits: with what was said until now."""

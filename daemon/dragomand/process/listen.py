@@ -9,9 +9,10 @@ import os
 import socket
 import stat
 
-from dragoman.locate import UntrustedError, check_private_dir, check_socket
+from dragoman.locate import Paths, UntrustedError, check_private_dir, check_socket, own_runtime_dir
 
 from dragomand.process.lock import InstanceLock
+from dragomand.process.paths import FolderError, prepare
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; the kernel may have a lower bound of its own."""
@@ -92,6 +93,22 @@ def bind(lock: InstanceLock, face: str = "rpc") -> Listener:
         os.umask(umask)
     os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
     return Listener(bound, path)
+
+
+def bind_anew(lock: InstanceLock) -> Listener:
+    """Bind again after somebody cleared the runtime directory.
+
+    If that cannot be made any more (XDG_RUNTIME_DIR goes with its user's last logout), the one that goes
+    without the variable is used from here on: the lock's record leads there. Raises as `bind`, and
+    `FolderError` if neither can be made.
+    """
+    try:
+        prepare(lock.paths)
+    except FolderError:
+        paths = lock.paths
+        lock.paths = Paths(paths.state_dir, own_runtime_dir(paths.state_dir), paths.config_file)
+        prepare(lock.paths)
+    return bind(lock)
 
 
 def _remove_stale(path: str) -> None:

@@ -9,17 +9,19 @@ on exec; a child that forks *without* exec must close it, or the lock would outl
 itself is never removed: a second file of the same name would be a second lock.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
+import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dragoman.locate import LocateError, Paths, connect, read_record
 
-from dragomand.process.identity import start_time
+from dragomand.process.identity import is_alive, start_time
 
 WAIT_MS = 17_000
 """How long, in milliseconds, a new daemon waits for one that is leaving.
@@ -27,6 +29,9 @@ WAIT_MS = 17_000
 By default that one takes 15 s at most (5 of grace, 8 for cancelled turns, 2 for last answers), and whoever
 starts us waits for 20.
 """
+
+
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.05, 1.0
 
 
 class LockedError(LocateError):
@@ -45,7 +50,8 @@ class InstanceLock:
     def acquire(cls, paths: Paths, wait_ms: int = WAIT_MS) -> "InstanceLock":
         """Take the lock of `paths`, waiting up to `wait_ms` milliseconds for a daemon that is leaving.
 
-        One that listens is not leaving, so it is not waited for. The folders must exist
+        One that listens is not leaving, so it is not waited for. One that lost its socket is told to bind
+        anew (SIGHUP), and then it listens. The folders must exist
         (`dragomand.process.paths.prepare`). Call it in the main thread, before any event loop runs: the wait
         is ended by a timer signal. Raises `LockedError`.
         """
@@ -54,7 +60,9 @@ class InstanceLock:
         try:
             if not _take(file):
                 _refuse_if_it_listens(paths)
-                _wait(file, wait_ms)
+                _call(paths)
+                _wait(file, wait_ms, paths)
+            os.ftruncate(file, 0)  # what a killed daemon wrote: a held lock's record is its holder's
         except TimeoutError:
             os.close(file)
             _refuse_if_it_listens(paths)
@@ -67,7 +75,7 @@ class InstanceLock:
             raise
         return cls(file, paths)
 
-    def record(self, socket: str, version: str) -> dict[str, object]:
+    def record(self, socket: str | None, version: str) -> dict[str, object]:
         """Write into the lock file who holds it and where it listens, and return what was written."""
         pid = os.getpid()
         entry: dict[str, object] = {
@@ -80,6 +88,12 @@ class InstanceLock:
         os.pwrite(self._file, text, 0)
         os.ftruncate(self._file, len(text))
         return entry
+
+    def leaving(self) -> None:
+        """Take the socket out of the record: whoever finds it missing need not ask for it."""
+        entry = read_record(self.paths)
+        if entry:
+            self.record(None, str(entry["version"]))
 
     def release(self) -> None:
         """Empty the record and give the lock back. Does nothing the second time."""
@@ -97,11 +111,29 @@ def _take(file: int) -> bool:
     return True
 
 
-def _wait(file: int, wait_ms: int) -> None:
-    if wait_ms <= 0:
-        raise TimeoutError
-    with _alarm(wait_ms / 1000):
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _call(paths: Paths) -> None:
+    """Tell a daemon that lost its socket that somebody is at the door; one that is leaving names none."""
+    record = read_record(paths)
+    pid, started = record.get("pid"), record.get("startTime")
+    if isinstance(record.get("socket"), str) and isinstance(pid, int) and isinstance(started, str):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if is_alive(pid, started):
+                os.kill(pid, signal.SIGHUP)
+
+
+def _wait(file: int, wait_ms: int, paths: Paths) -> None:
+    """Wait for the lock, and look now and then whether its holder listens again: a lock does not tell."""
+    deadline = time.monotonic() + wait_ms / 1000
+    look = _FIRST_LOOK_S
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with _alarm(min(look, left)):
+                fcntl.flock(file, fcntl.LOCK_EX)
+                return
+        except TimeoutError:
+            _refuse_if_it_listens(paths)
+            look = min(2 * look, _LONGEST_LOOK_S)
+    raise TimeoutError
 
 
 def _refuse_if_it_listens(paths: Paths) -> None:

@@ -2,8 +2,9 @@
 
 =================  ========================================================================================
 SIGTERM, SIGINT    the first: drain (finish what runs, within the grace); each further one: stop at once
-SIGHUP             open the log file anew. A terminal that closes sends it as well: a daemon started
-                   from it by hand stays, for it serves other clients by then
+SIGHUP             open the log file anew, and the socket if its file is gone: `lock` sends it then.
+                   A terminal that closes sends it as well: a daemon started from it by hand stays, for
+                   it serves other clients by then
 =================  ========================================================================================
 
 Handlers run in the event loop, between callbacks, never in the middle of one. The ends of children are not

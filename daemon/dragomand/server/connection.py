@@ -25,7 +25,6 @@ T = TypeVar("T")
 CLOSE_S = 30.0
 """How long, in seconds, a client that is done may take to read what is unsent."""
 
-_LIFECYCLE_REQUESTS = frozenset(["initialize", "shutdown"])
 _decode_cancel = msgspec.json.Decoder(CancelParams).decode
 _decode_trace = msgspec.json.Decoder(SetTraceParams).decode
 
@@ -53,6 +52,7 @@ class Connection:
         self._transport = transport
         self._logger = logger
         self._loop = loop
+        self._routes = routes
         self._forget = forget
         self._turned_away = turned_away
         self._is_draining = is_draining
@@ -128,13 +128,15 @@ class Connection:
 
     def _take(self, arrivals: list[Arrival]) -> None:
         lifecycle = self._lifecycle
+        find = self._routes.by_name.get
         dispatch = self._dispatch.request
         for arrival in arrivals:
             if self.closed:
                 return
             if isinstance(arrival, Request):
-                if lifecycle.state == "open" and arrival.method not in _LIFECYCLE_REQUESTS:
-                    dispatch(arrival)
+                route = find(arrival.method)
+                if route is not None and lifecycle.state == "open":
+                    dispatch(arrival, route)
                 else:
                     self._lifecycle_request(arrival)
             elif isinstance(arrival, Notification):
@@ -151,13 +153,15 @@ class Connection:
             self._close()
         elif request.method == "initialize":
             self._initialize(request)
-        elif lifecycle.state == "open":
+        elif lifecycle.state != "open":
+            self._dispatch.fail(request, lifecycle.refusal())
+        elif request.method == "shutdown":
             lifecycle.state = "shut"
             self._dispatch.cancel_running()
             self._dispatch.refuse_waiting(RpcError("request_cancelled"))
             self._dispatch.when_idle(lambda: self._dispatch.respond(request, Empty()))
         else:
-            self._dispatch.fail(request, lifecycle.refusal())
+            self._dispatch.unknown(request)
 
     def _initialize(self, request: Request) -> None:
         lifecycle = self._lifecycle

@@ -16,7 +16,7 @@ from dragoman_protocol.peer import Peer, Request
 from dragoman_protocol.wire import Id
 
 from .inbox import Inbox
-from .incoming import Incoming
+from .lanes import Incoming
 from .outbox import Outbox
 from .route import Call, Client
 from .routes import EMPTY, UNREADABLE, Prepared, Routes
@@ -48,7 +48,6 @@ class Dispatch:
         self._peer = peer
         self._outbox = outbox
         self._routes = routes
-        self._by_name = routes.by_name
         self._logger = logger
         self._trace = trace
         self._changed = changed
@@ -60,14 +59,9 @@ class Dispatch:
 
     # -- in
 
-    def request(self, request: Request) -> None:
-        """Take a request of an open connection."""
-        route = self._by_name.get(request.method)
-        if route is None:
-            self._mistyped += 1
-            closely = self._mistyped <= _LOOK_CLOSELY
-            self.fail(request, self._routes.unknown(request.method, look_closely=closely))
-        elif route.scope is not None and route.scope not in self._client.scopes:
+    def request(self, request: Request, route: Prepared) -> None:
+        """Take a request of an open connection, for *route*."""
+        if route.scope is not None and route.scope not in self._client.scopes:
             self.fail(request, _scope_required(route, self._client.scopes))
         elif route.inline:
             if self._outbox.full or self.inbox.holds_inline:
@@ -78,6 +72,12 @@ class Dispatch:
             self.fail(request, RpcError("draining"))
         else:
             self._admit(request, route)
+
+    def unknown(self, request: Request) -> None:
+        """Take a request of an open connection for which there is no route."""
+        self._mistyped += 1
+        closely = self._mistyped <= _LOOK_CLOSELY
+        self.fail(request, self._routes.unknown(request.method, look_closely=closely))
 
     def cancel(self, id: Id) -> None:
         """Cancel the request *id*, if it waits or runs; one that runs only once, so that it can clean up."""
@@ -234,15 +234,13 @@ class Dispatch:
 
     def respond(self, request: Request, result: Any) -> None:
         """Answer *request* with *result*, unless it was answered or its connection is gone."""
-        peer = self._peer
-        if peer.incoming.get(request.id) is not request:
-            return
         try:
-            data = peer.respond(request, result)
+            data = self._peer.respond(request, result)
         except RpcError as too_large:
             self.fail(request, too_large)
         except Exception as unexpected:  # noqa: BLE001  # a result that cannot be encoded
-            self._fail_unexpectedly(request, unexpected)
+            if self._peer.incoming.get(request.id) is request:
+                self._fail_unexpectedly(request, unexpected)
         else:
             self._outbox.add(data)
 

@@ -13,8 +13,7 @@ from collections import OrderedDict
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.wire import Id
 
-from .incoming import Incoming
-from .lanes import Lanes
+from .lanes import Incoming, Lanes
 
 MAX_RUNNING = 64
 """Requests of one connection that run at a time."""

@@ -2,16 +2,20 @@
 
 The flags of a pipe or terminal are shared with whoever started us, so it is opened anew where the system can,
 and otherwise put back at the end. What the loop cannot wait for (a regular file, `/dev/null`) never blocks,
-so it is read and written directly.
+so it is read and written directly; a terminal blocks only while a person holds it, and is written so too.
 """
 
 import asyncio
 import contextlib
 import os
 import select
+import socket
 import stat
+from typing import cast
 
+from .hang_ups import HangUps
 from .interface import SOFT_BYTES, Door, Receiver
+from .stream import StreamProtocol
 
 _CHUNK = 256 * 1024
 
@@ -21,11 +25,16 @@ async def serve_stdio(door: Door, *, stdin: int = 0, stdout: int = 1) -> None:
 
     The descriptors themselves stay open.
     """
-    connection = StdioConnection()
-    await connection.open(door, stdin, stdout)
+    one_socket = _is_one_socket(stdin, stdout)
+    connection = SocketPair(door, stdin) if one_socket else StdioConnection(door, stdin, stdout)
+    opening = asyncio.ensure_future(connection.open())
     try:
+        await asyncio.shield(opening)
         await asyncio.shield(connection.over)
     finally:
+        await (
+            opening
+        )  # takes a turn or two of the loop; cut off half-way, uvloop would leave descriptors behind
         connection.abort()
 
 
@@ -34,8 +43,11 @@ class StdioConnection:
 
     peer_pid: int | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, door: Door, stdin: int, stdout: int) -> None:
         """Begin unopened."""
+        self._door = door
+        self._stdin = stdin
+        self._stdout = stdout
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
         self._receiver: Receiver | None = None
@@ -44,17 +56,18 @@ class StdioConnection:
         self._file_output: int | None = None
         self._restore: list[int] = []
 
-    async def open(self, door: Door, stdin: int, stdout: int) -> None:
+    async def open(self) -> None:
         """Open both streams and begin."""
-        own_output = self._own(stdout, os.O_WRONLY)
-        if _can_be_awaited(own_output):
+        stdin, stdout = self._stdin, self._stdout
+        own_output = os.dup(stdout) if os.isatty(stdout) else self._own(stdout, os.O_WRONLY)
+        if _can_be_awaited(own_output) and not os.isatty(own_output):
             pipe = open(own_output, "wb", buffering=0)  # noqa: SIM115, ASYNC230  # the transport closes it
             output, _ = await self._loop.connect_write_pipe(lambda: _Output(self), pipe)
             output.set_write_buffer_limits(high=SOFT_BYTES, low=SOFT_BYTES // 4)
             self._output = output
         else:
             self._file_output = own_output
-        self._receiver = door.accept(self)
+        self._receiver = self._door.accept(self)
         own_input = self._own(stdin, os.O_RDONLY)
         if _can_be_awaited(own_input):
             pipe = open(own_input, "rb", buffering=0)  # noqa: SIM115, ASYNC230  # the transport closes it
@@ -69,9 +82,10 @@ class StdioConnection:
         if self._output is not None:
             self._output.write(data)
         elif self._file_output is not None:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file_output, view) :]
+            try:
+                _write_all(self._file_output, data)
+            except OSError:  # no room, or the terminal is gone
+                self.abort()
 
     def unsent(self) -> int:
         """Return how many bytes wait."""
@@ -160,6 +174,50 @@ class StdioConnection:
         return copy
 
 
+class SocketPair(StreamProtocol):
+    """A connection over one socket that is both stdin and stdout."""
+
+    def __init__(self, door: Door, shared: int) -> None:
+        """Begin unopened."""
+        super().__init__()
+        self._door = door
+        self._shared = shared
+        self._hang_ups = HangUps()
+        self._fd = -1
+        self._restore = -1
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        """Begin."""
+        if os.get_blocking(self._shared):
+            self._restore = self._shared
+        pair = socket.socket(fileno=os.dup(self._shared))
+        pair.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self, pair)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        stream = cast(asyncio.Transport, transport)
+        self._fd = stream.get_extra_info("socket").fileno()
+        self._use(stream)
+        self._receiver = self._door.accept(self)
+
+    def eof_received(self) -> bool:
+        """Tell one that is gone from one that only sends no more."""
+        if self._hang_ups.watch(self._fd, self):
+            return super().eof_received()
+        self.abort()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Put the flags back."""
+        self._hang_ups.forget(self)
+        if self._restore >= 0:
+            os.set_blocking(self._restore, True)
+        super().connection_lost(exc)
+        self.over.set_result(None)
+
+
 class FileInput:
     """Reads what never blocks, a chunk in each turn of the loop."""
 
@@ -229,6 +287,20 @@ class _Output(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _is_one_socket(stdin: int, stdout: int) -> bool:
+    one, other = os.fstat(stdin), os.fstat(stdout)
+    return stat.S_ISSOCK(one.st_mode) and os.path.samestat(one, other)
 
 
 def _can_be_awaited(fd: int) -> bool:

@@ -17,6 +17,8 @@ class StreamProtocol(asyncio.Protocol):
         self._stream: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._reading = True
+        self._ended = False
+        """Nothing more can come; to read on would only bring the end again."""
 
     # -- asyncio.Protocol
 
@@ -27,7 +29,8 @@ class StreamProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Keep the connection: the other end may have shut only its own half."""
-        if self._receiver is not None:
+        if not self._ended and self._receiver is not None:
+            self._ended = True
             self._receiver.ended()
         return True
 
@@ -61,13 +64,13 @@ class StreamProtocol(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Take nothing more from the other end."""
-        if self._reading and self._stream is not None:
+        if self._reading and not self._ended and self._stream is not None:
             self._reading = False
             self._stream.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        if not self._reading and self._stream is not None:
+        if not self._reading and not self._ended and self._stream is not None:
             self._reading = True
             self._stream.resume_reading()
 

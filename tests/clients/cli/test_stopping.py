@@ -1,11 +1,12 @@
 """Stopping what is not so easily stopped: processes of our own stand in for the daemon."""
 
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ LOCKED = """
 import fcntl, json, os, signal, sys
 file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(file, fcntl.LOCK_EX)
-os.write(file, json.dumps({"pid": os.getpid()}).encode())
+os.write(file, json.dumps({"pid": os.getpid(), "socket": sys.argv[2] or None}).encode())
 print(flush=True)
 signal.pause()
 """
@@ -61,15 +62,25 @@ def test_a_daemon_without_a_socket_is_named_by_the_lock_it_holds(
     paths = place.paths
     os.makedirs(paths.state_dir, mode=0o700)
     assert find_running(paths) is None
-    process = begin(begun, LOCKED, paths.lock_file)
+    process = begin(begun, LOCKED, paths.lock_file, paths.socket)
     running = find_running(paths)
     assert running is not None
-    assert (running.pid, running.socket) == (process.pid, None)
+    assert (running.pid, running.socket, running.leaving) == (process.pid, None, False)
     stop(paths, running, grace_ms=None, timeout_s=20, kill=False)
     assert process.wait(20) == -signal.SIGTERM
     assert find_running(paths) is None  # the record is still there, the lock is free
     Path(paths.lock_file).unlink()
     assert not stopping._is_locked(paths)
+
+
+def test_one_that_is_leaving(
+    run: Callable[..., Any], home: Any, begun: list[subprocess.Popen[str]]
+) -> None:
+    os.makedirs(home.paths.state_dir, mode=0o700)
+    process = begin(begun, LOCKED, home.paths.lock_file, "")
+    text = f"The daemon (process {process.pid}) is stopping; it finishes what runs.\n"
+    assert run("daemon", "status") == (0, text, "")
+    assert json.loads(run("daemon", "status", "--json").out) == {"state": "draining", "pid": process.pid}
 
 
 def test_one_that_is_gone_already(place: Any, begun: list[subprocess.Popen[str]]) -> None:

@@ -335,6 +335,26 @@ class Watcher:
 
 
 @asynccontextmanager
+async def group_of_its_own() -> AsyncIterator[anyio.abc.TaskGroup]:
+    """A task group that can be cancelled without cancelling the test: its host is a task of its own."""
+    ready: asyncio.Future[anyio.abc.TaskGroup] = asyncio.get_running_loop().create_future()
+    leave = asyncio.Event()
+
+    async def host() -> None:
+        async with anyio.create_task_group() as tasks:
+            ready.set_result(tasks)
+            await leave.wait()
+
+    hosting = asyncio.create_task(host())
+    try:
+        yield await ready
+    finally:
+        leave.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await hosting
+
+
+@asynccontextmanager
 async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
     """An engine with a store in *folder*; *chosen* replaces the figures below."""
     figures = {
@@ -364,7 +384,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         store = await Store.open(str(folder / "store.db"), clock=clock)
         stack.push_async_callback(store.close)
-        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks = await stack.enter_async_context(group_of_its_own())
         upstream = ScriptedUpstream()
         auth = Auth(api_key=figures["api_key"], environment={}, claude_config_dir=str(folder / "claude"))
         admission = Admission(

@@ -374,3 +374,15 @@ async def test_stopped_in_the_step_in_which_its_run_opens(kit: Any) -> None:
         assert engine.upstream.runs[0].closed
         await engine.check_whole(started[0])
         engine.check_idle()
+
+
+async def test_stopped_before_it_had_to_wait_for_anything(kit: Any) -> None:
+    """It is let in without waiting, so nothing tells it that it was stopped: no turn may begin."""
+    async with kit.engine() as engine:
+        work = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await asyncio.sleep(0)
+        assert engine.queries.live == 1
+        engine.queries.stop_all()
+        assert (await kit.ended(work)).kind == "draining"
+        assert (await engine.store.counts())["turns"] == 0
+        engine.check_idle()

@@ -1,14 +1,16 @@
 import asyncio
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dragoman.locate import NotRunningError, Paths, UntrustedError, connect
-from dragomand.process.listen import BACKLOG, Listener, bind
+from dragoman.locate import NotRunningError, Paths, UntrustedError, connect, find_paths
+from dragomand.process.listen import BACKLOG, Listener, bind, bind_anew
 from dragomand.process.lock import InstanceLock
+from dragomand.process.paths import prepare
 
 
 @pytest.fixture
@@ -176,3 +178,36 @@ def test_a_client_gone_before_it_was_accepted_does_no_harm(
         listener.withdraw()
     real.close()
     listener.socket = real
+
+
+def test_binding_anew_when_the_folder_was_cleared(lock: InstanceLock, paths: Paths) -> None:
+    first = bind(lock)
+    shutil.rmtree(paths.runtime_dir)
+    assert not first.is_in_place()
+    second = bind_anew(lock)
+    assert (second.path, second.is_in_place()) == (paths.socket, True)
+    first.close()
+    second.close()
+
+
+def test_binding_anew_after_the_last_logout(tmp_path: Path) -> None:
+    """XDG_RUNTIME_DIR is gone, and not ours to make: the socket moves to the state directory."""
+    run = tmp_path / "user-1000"
+    run.mkdir(mode=0o700)
+    paths = find_paths({"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(run)})
+    prepare(paths)
+    lock = InstanceLock.acquire(paths)
+    first = bind(lock)
+    lock.record(first.path, "1")
+    shutil.rmtree(run)
+    second = bind_anew(lock)
+    second.listen()
+    assert second.path == find_paths({"HOME": str(tmp_path)}).socket
+    lock.record(second.path, "1")
+    assert not run.exists()
+    run.mkdir(mode=0o700)  # the next login
+    connect(paths).close()
+    connect(find_paths({"HOME": str(tmp_path)})).close()
+    first.close()
+    second.close()
+    lock.release()

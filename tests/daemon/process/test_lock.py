@@ -14,29 +14,47 @@ from dragomand.process.identity import is_alive
 from dragomand.process.lock import InstanceLock, LockedError
 
 HOLD = """
-import sys
+import os, signal, socket, sys
 from dragoman.locate import Paths
 from dragomand.process.lock import InstanceLock
 lock = InstanceLock.acquire(Paths(*sys.argv[1:4]))
+called = []
+def bind(*_):
+    called.append(1)
+    if sys.argv[4] == "binds":
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(lock.paths.socket)
+        listening.listen()
+        called.append(listening)
+signal.signal(signal.SIGHUP, bind)
 lock.record("/somewhere/rpc.sock", "9")
+if sys.argv[4] == "leaves":
+    lock.leaving()
 print("held", flush=True)
 sys.stdin.read()
+if len(called) == 2:
+    os.unlink(lock.paths.socket)
 lock.release()
+print("called", len(called[:1]), flush=True)
 print("released", flush=True)
 sys.stdin.close()
 """
 
-Hold = Callable[[], "subprocess.Popen[str]"]
+Hold = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def hold(paths: Paths) -> Iterator[Hold]:
-    """Start another process that holds the lock until its stdin ends."""
+    """Start another process that holds the lock until its stdin ends.
+
+    When it is called (SIGHUP) it "stays" as it is, or "binds" its socket; if it "leaves" it must not be.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def hold() -> "subprocess.Popen[str]":
+    def hold(when_called: str = "stays") -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, paths.state_dir, paths.runtime_dir, paths.config_file],
+            [sys.executable, "-c", HOLD, paths.state_dir, paths.runtime_dir, paths.config_file,
+             when_called],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -86,8 +104,40 @@ def test_one_that_listens_is_not_waited_for(paths: Paths, hold: Hold) -> None:
             InstanceLock.acquire(paths, wait_ms=3_600_000)
 
 
-def test_it_waits_for_one_that_is_leaving(paths: Paths, hold: Hold) -> None:
+def test_one_that_lost_its_socket_is_called_back(paths: Paths, hold: Hold) -> None:
+    holder = hold("binds")
+    with pytest.raises(LockedError, match=rf"A daemon is running already \(process {holder.pid}, socket"):
+        InstanceLock.acquire(paths, wait_ms=3_600_000)
+    assert "called 1" in holder.communicate(timeout=10)[0]
+
+
+def test_one_that_is_leaving_is_not_called_back(paths: Paths, hold: Hold) -> None:
+    holder = hold("leaves")
+    assert read_record(paths)["socket"] is None
+    with pytest.raises(LockedError, match=f"process {holder.pid}"):
+        InstanceLock.acquire(paths, wait_ms=30)
+    assert "called 0" in holder.communicate(timeout=10)[0]
+
+
+def test_nobody_but_the_holder_is_called(paths: Paths, hold: Hold) -> None:
+    """A process with the number of one that is dead is somebody else's."""
     holder = hold()
+    record = read_record(paths)
+    Path(paths.lock_file).write_text(json.dumps({**record, "startTime": "before"}))
+    with pytest.raises(LockedError):
+        InstanceLock.acquire(paths, wait_ms=30)
+    assert "called 0" in holder.communicate(timeout=10)[0]
+
+
+def test_leaving_without_a_record(paths: Paths) -> None:
+    lock = InstanceLock.acquire(paths)
+    lock.leaving()
+    assert read_record(paths) == {}
+    lock.release()
+
+
+def test_it_waits_for_one_that_is_leaving(paths: Paths, hold: Hold) -> None:
+    holder = hold("leaves")
     assert holder.stdin is not None
     # Released by a thread once the timer of the wait is armed: only then is this test about waiting.
     armed = threading.Event()
@@ -119,8 +169,9 @@ def test_it_goes_with_a_killed_process(paths: Paths, hold: Hold) -> None:
     holder = hold()
     holder.kill()
     assert holder.wait(10) == -signal.SIGKILL
+    assert read_record(paths)["pid"] == holder.pid
     lock = InstanceLock.acquire(paths, wait_ms=0)
-    assert read_record(paths)["pid"] == holder.pid  # a record outlives its daemon
+    assert read_record(paths) == {}  # the record outlived its daemon, and is not the new one's
     lock.record("/r", "1")
     assert read_record(paths)["pid"] == os.getpid()
     lock.release()

@@ -258,10 +258,14 @@ async def test_a_client_that_asks_and_does_not_read_is_not_read_either(world: An
 async def test_what_came_with_the_last_bytes_read_waits_too(world: Any) -> None:
     conversation, _ = await connected(world)
     many = [
-        {"jsonrpc": "2.0", "id": f"m{n}", "method": method, "params": {"tag": f"m{n}", "size": 500_000, "sessionId": "s"}}
+        {
+            "jsonrpc": "2.0",
+            "id": f"m{n}",
+            "method": ("do/now", "do/later", "do/turn")[n % 3],
+            "params": {"tag": f"m{n}", "size": 500_000, "sessionId": "s"},
+        }
         for n in range(20)
-        for method in [("do/now", "do/later", "do/turn")[n % 3]]
-    ]  # fmt: skip
+    ]
     conversation.send(*many)
     await written(conversation)
     assert world.server.queued > 0
@@ -275,9 +279,8 @@ async def test_what_came_with_the_last_bytes_read_waits_too(world: Any) -> None:
 
 async def test_a_held_inline_request_goes_with_its_client(world: Any) -> None:
     conversation, _ = await connected(world)
-    conversation.send(*[
-        {"jsonrpc": "2.0", "id": n, "method": "do/now", "params": {"size": 1_000_000}} for n in range(100, 120)
-    ])  # fmt: skip
+    ask = {"jsonrpc": "2.0", "method": "do/now", "params": {"size": 1_000_000}}
+    conversation.send(*(ask | {"id": n} for n in range(20)))
     await written(conversation)
     assert world.server.queued > 0
     conversation.end.close()

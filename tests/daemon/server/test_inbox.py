@@ -7,7 +7,7 @@ import pytest
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.peer import Request
 from dragomand.server.inbox import MAX_RUNNING, MAX_WAITING_BYTES, OVERHEAD_BYTES, Inbox
-from dragomand.server.incoming import Incoming
+from dragomand.server.lanes import Incoming
 from dragomand.server.routes import Prepared
 
 FREE = Prepared("free", lambda *_: None, lambda raw: raw, False, False, None, False)

@@ -4,8 +4,7 @@ from typing import Any
 
 from dragoman_protocol.peer import Request
 from dragoman_protocol.wire import NO_RAW
-from dragomand.server.incoming import Incoming
-from dragomand.server.lanes import Lanes
+from dragomand.server.lanes import Incoming, Lanes
 from hypothesis import given
 from hypothesis import strategies as st
 

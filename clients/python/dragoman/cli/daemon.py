@@ -71,10 +71,13 @@ def status(as_json: bool) -> int:
     if running is None:
         _tell({"state": "stopped", "socket": paths.socket, "text": "There is no daemon."}, as_json)
         return exits.NOT_RUNNING
+    if running.leaving:
+        text = f"The daemon (process {running.pid}) is stopping; it finishes what runs."
+        return _tell({"state": "draining", "pid": running.pid, "text": text}, as_json)
     try:
         if running.socket is None:
             raise BusyError(f"The daemon (process {running.pid}) runs, but its socket was removed. "
-                            "Run: dragoman daemon restart")  # fmt: skip
+                            "Whoever asks for it next calls it back: dragoman daemon start")  # fmt: skip
         found = stopping.ask_daemon(
             paths, running, [], lambda claude: claude.daemon_status(timeout_s=stopping.ANSWER_S)
         )

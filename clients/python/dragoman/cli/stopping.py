@@ -32,10 +32,11 @@ class StillRunningError(DragomanError):
 class Running:
     """A daemon that runs: its process, and its socket if it has one."""
 
-    def __init__(self, pid: int, socket: str | None) -> None:
-        """Name process *pid*; *socket* None: it cannot be connected to any more."""
+    def __init__(self, pid: int, socket: str | None, *, leaving: bool = False) -> None:
+        """Name process *pid*; *socket* None: it lost it, or is *leaving*."""
         self.pid = pid
         self.socket = socket
+        self.leaving = leaving
 
 
 def find_running(paths: Paths) -> Running | None:
@@ -44,8 +45,11 @@ def find_running(paths: Paths) -> Running | None:
         with locate.connect(paths) as connection:
             return Running(locate.peer_pid(connection), str(connection.getpeername()))
     except NotRunningError:
-        pid = locate.read_record(paths).get("pid")
-        return Running(pid, None) if isinstance(pid, int) and _is_locked(paths) else None
+        record = locate.read_record(paths)
+        pid = record.get("pid")
+        if not isinstance(pid, int) or not _is_locked(paths):
+            return None
+        return Running(pid, None, leaving=record.get("socket") is None)
 
 
 def _is_locked(paths: Paths) -> bool:

@@ -125,8 +125,8 @@ class Answer:
     def _read_pieces(self, events: bytes, at: int) -> int:
         """Read the plain pieces of text that follow each other from *at* on; return where they end.
 
-        This is nearly all of an answer, so they are cut out of the bytes as they stand. A piece with an escape
-        in it, or of another form, is left to the decoder.
+        This is nearly all of an answer, so they are cut out of the bytes as they stand. A piece with an
+        escape in it, or of another form, is left to the decoder.
         """
         pieces = []
         index = b""
