@@ -33,17 +33,24 @@ class Attempts:
         self, ask: Ask, prompt: Prompt, message_id: str, sink: EventSink, stopped: Callable[[], bool]
     ) -> TurnOutcome:
         """Return the last attempt's outcome, with the usage and cost of all. A failed one ends it."""
-        outcome = await ask(prompt, message_id)
+        outcome = await self._ask(ask, prompt, message_id, sink)
         while outcome.status == "completed":
             told = self._judge(outcome, sink)
             if told is None or stopped():
                 break
             message_id = f"{message_id}.again"
             sink(UserMessage(item_id=message_id, content=told))
-            outcome = await ask(told, message_id)
+            outcome = await self._ask(ask, told, message_id, sink)
         else:
             self._made.append(OutputAttempt(usage=outcome.usage, cost_usd=outcome.cost_usd))
         return replace(outcome, usage=self._usage(), cost_usd=self._cost())
+
+    async def _ask(self, ask: Ask, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
+        """Ask, and tell at once what of the answer was held back: more follows."""
+        outcome = await ask(prompt, message_id)
+        for event in outcome.last_events:
+            sink(event)
+        return replace(outcome, last_events=())
 
     def _judge(self, outcome: TurnOutcome, sink: EventSink) -> str | None:
         """Return what to tell the model; None when there is nothing more to ask."""

@@ -292,6 +292,7 @@ class Turn:
             _note_usage(row, outcome)
             end.text = outcome.text or self.text
             end.outcome = outcome
+            events += outcome.last_events
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
         row.status = status = self._status(end.error)
         told = end.error if status in ("failed", "interrupted") else None

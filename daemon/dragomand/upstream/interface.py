@@ -137,6 +137,8 @@ class TurnOutcome:
     message_count: int | None = None
     """Messages of the whole conversation after this turn, as the upstream keeps it; None when unknown."""
     failure: Failure | None = None
+    last_events: tuple[Event, ...] = ()
+    """The turn's last events, which were not given to the sink: they can be stored together with its end."""
 
 
 class UpstreamRun(Protocol):

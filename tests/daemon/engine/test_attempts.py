@@ -1,10 +1,11 @@
 """Asking again until the answer fits: how often, what is told, what it costs (00.55)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from dragoman_protocol.session import Usage
-from dragoman_protocol.stream import StructuredOutput, UserMessage
+from dragoman_protocol.stream import AssistantText, StructuredOutput, UserMessage
 from dragomand.engine.attempts import Attempts
 from dragomand.engine.structured import OutputSchema
 from dragomand.upstream.interface import Failure, TurnOutcome
@@ -79,3 +80,11 @@ async def test_a_turn_that_was_stopped_asks_no_more() -> None:
     attempts, outcome, asked, _ = await attempt(said("a"), stopped=True)
     assert len(asked) == 1
     assert (attempts.answer, attempts.error, outcome.status) == (None, None, "completed")
+
+
+async def test_what_was_held_back_is_told_before_the_next_question() -> None:
+    held = (AssistantText(item_id="i", text="a"),)
+    first = replace(said("a"), last_events=held)
+    _, outcome, _, events = await attempt(first, replace(said('{"n":1}'), last_events=held))
+    assert [type(event) for event in events] == [AssistantText, UserMessage, AssistantText, StructuredOutput]
+    assert outcome.last_events == ()

@@ -72,6 +72,8 @@ class Answer:
         self._reader = EventReader()
         self._message_id = ""
         self._open: dict[int, _Open] = {}
+        self.held: list[Event] = []
+        """Whole items that were not given to the sink yet; left in the end are those of the last chunk."""
         self.tokens = Tokens()
         self.model: str | None = None
         self.stop_reason: str | None = None
@@ -90,8 +92,10 @@ class Answer:
         except (UnreadableError, TooLongError) as wrong:
             self.failure = Failure("protocol", f"The Messages API's stream cannot be understood: {wrong}.")
             return True
-        if self._open and self._wanted():
-            self._tell()
+        if not self.complete:
+            self._let_go()
+            if self._open and self._wanted():
+                self._tell()
         return alive
 
     @property
@@ -176,14 +180,20 @@ class Answer:
         block = self._open.get(index)
         if block is None:
             return
+        self._let_go()
         if self._wanted():
             self._tell()
         del self._open[index]
         if block.kind == "text":
             self.text = block.text
-            self._sink(AssistantText(item_id=block.item_id, text=self.text))
+            self.held.append(AssistantText(item_id=block.item_id, text=self.text))
         elif block.kind == "thinking" and block.parts:
-            self._sink(Thinking(item_id=block.item_id, text=block.text))
+            self.held.append(Thinking(item_id=block.item_id, text=block.text))
+
+    def _let_go(self) -> None:
+        for event in self.held:
+            self._sink(event)
+        self.held.clear()
 
     def _tell(self) -> None:
         for block in self._open.values():

@@ -183,4 +183,5 @@ def _outcome(answer: Answer, failure: Failure | None, duration_ms: int) -> TurnO
         stop_reason=answer.stop_reason,
         duration_api_ms=duration_ms,
         failure=failure,
+        last_events=tuple(answer.held),
     )

@@ -57,10 +57,8 @@ def test_one_chunk_is_one_delta() -> None:
     assert events == [TextDelta(item_id="msg.0", offset=0, text="abü")]
     answer.feed(sse(delta("c")))
     answer.feed(sse(stop(), *END))
-    assert events[1:] == [
-        TextDelta(item_id="msg.0", offset=3, text="c"),
-        AssistantText(item_id="msg.0", text="abüc"),
-    ]
+    assert events[1:] == [TextDelta(item_id="msg.0", offset=3, text="c")]
+    assert answer.held == [AssistantText(item_id="msg.0", text="abüc")]
     assert (answer.complete, answer.text, answer.stop_reason) == (True, "abüc", "end_turn")
     assert answer.usage == Usage(
         input_tokens=10, output_tokens=9, cache_read_tokens=100, cache_creation_tokens=50
@@ -167,6 +165,15 @@ def test_any_text_in_any_chunks_is_read_as_it_was_written(
     assert [delta.offset for delta in deltas] == [
         sum(len(delta.text) for delta in deltas[:at]) for at in range(len(deltas))
     ]
+
+
+def test_only_the_items_of_the_last_chunk_are_held_back() -> None:
+    answer, events = an_answer([False])
+    answer.feed(sse(START, begin(0), delta("a", 0), stop(0)))
+    assert events == [AssistantText(item_id="msg.0", text="a")]
+    answer.feed(sse(begin(1), delta("b", 1), stop(1), begin(2), delta("c", 2), stop(2), *END))
+    assert events[1:] == [AssistantText(item_id="msg.1", text="b")]
+    assert answer.held == [AssistantText(item_id="msg.2", text="c")]
 
 
 def test_pieces_of_two_blocks_side_by_side() -> None:

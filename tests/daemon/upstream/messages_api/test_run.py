@@ -21,7 +21,8 @@ async def test_an_answer(kit: Any) -> None:
         assert (outcome.usage.cache_creation_tokens, outcome.usage.cache_read_tokens) == (2, 1)
         assert outcome.cost_usd == pytest.approx((7 * 4 + 3 * 20 + 2 * 5 + 1 * 0.2) / 1e6)
         assert "".join(delta.text for delta in events.of(TextDelta)) == "Hello there"
-        assert isinstance(events[-1], AssistantText)
+        whole = [*events.of(AssistantText), *outcome.last_events]
+        assert [item.text for item in whole] == ["Hello there"]
         assert talk.sim.messages[0].used_key(kit.KEY)
         assert not talk.sim.messages[0].from_claude_code
         assert (talk.run.upstream_session_id, talk.run.version) == (None, None)
