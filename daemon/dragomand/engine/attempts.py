@@ -27,7 +27,7 @@ class Attempts:
         self.answer: StructuredAnswer | None = None
         """The answer that fits, once there is one."""
         self.error: EngineError | None = None
-        """`schema_mismatch`, once the last attempt did not fit."""
+        """`schema_mismatch`, once the last attempt did not fit; `invalid_params` for a schema that fails."""
 
     async def run(
         self, ask: Ask, prompt: Prompt, message_id: str, sink: EventSink, stopped: Callable[[], bool]
@@ -54,8 +54,13 @@ class Attempts:
 
     def _judge(self, outcome: TurnOutcome, sink: EventSink) -> str | None:
         """Return what to tell the model; None when there is nothing more to ask."""
-        value, mismatch = self._output.check(outcome.text)
         attempt = OutputAttempt(usage=outcome.usage, cost_usd=outcome.cost_usd)
+        try:
+            value, mismatch = self._output.check(outcome.text)
+        except EngineError as unusable:  # a reference to nothing shows only when it is followed
+            self._made.append(attempt)
+            self.error = unusable
+            return None
         if mismatch is None:
             self._made.append(attempt)
             self.answer = StructuredAnswer(value=value, attempts=self._made)

@@ -88,3 +88,14 @@ async def test_what_was_held_back_is_told_before_the_next_question() -> None:
     _, outcome, _, events = await attempt(first, replace(said('{"n":1}'), last_events=held))
     assert [type(event) for event in events] == [AssistantText, UserMessage, AssistantText, StructuredOutput]
     assert outcome.last_events == ()
+
+
+async def test_a_schema_that_fails_when_it_is_applied() -> None:
+    attempts = Attempts(OutputSchema({"$ref": "#/$defs/none"}))
+
+    async def ask(_prompt: Any, _message_id: str) -> TurnOutcome:
+        return said("1")
+
+    outcome = await attempts.run(ask, "x", "m", lambda _: None, lambda: False)
+    assert (attempts.answer, attempts.error.kind) == (None, "invalid_params")
+    assert outcome.usage.input_tokens == 10
