@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dragoman_protocol.query import AnsweredBy, AnswerOptions
+import msgspec
+from dragoman_protocol.query import AnsweredBy, AnswerOptions, TurnOptions
 
 from .errors import EngineError
 
@@ -13,14 +14,14 @@ UpstreamName = Literal["claude_code", "messages_api"]
 WIRE: dict[str, AnsweredBy] = {"claude_code": "claudeCode", "messages_api": "messagesApi"}
 """As it travels."""
 
+_OF_BOTH = {"model", "system_prompt", "tools", "max_turns"}
 _ONLY_CLAUDE_CODE = {
-    "allowed_tools": "allowedTools",
-    "disallowed_tools": "disallowedTools",
-    "permission_mode": "permissionMode",
-    "append_system_prompt": "appendSystemPrompt",
-    "fallback_model": "fallbackModel",
-    "env": "env",
+    field.name: field.encode_name
+    for field in msgspec.structs.fields(TurnOptions)
+    if field.name not in _OF_BOTH
 }
+"""Every other option of a turn, so that a new one is never ignored without a word."""
+
 NO_KEY = "messagesApi needs an API key: a login of Claude Code's own is never used for direct calls"
 """Why there is no Messages API with a subscription."""
 
