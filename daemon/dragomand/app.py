@@ -52,6 +52,10 @@ from dragomand.upstream.interface import Upstream
 from dragomand.upstream.messages_api import DEFAULT_URL, DirectSettings, MessagesApi, proxy_for
 
 
+ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
+"""What helps a stopping daemon to stop; beside these, whatever is answered at once."""
+
+
 def new_uuid() -> str:
     """Return a new random UUID."""
     return str(uuid.uuid4())
@@ -249,7 +253,9 @@ class App:
         }
         for name, handler in handlers.items():
             row = METHODS[name]
-            yield Route(name, row.params, translated(handler), row.lane, row.scope)
+            yield Route(
+                name, row.params, translated(handler), row.lane, row.scope, name in ANSWERED_WHILE_DRAINING
+            )
 
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested

@@ -20,7 +20,7 @@ from dragomand.process.listen import Listener, bind, bind_anew
 from dragomand.process.lock import InstanceLock
 from dragomand.transport.socket import SocketServer, serve_socket
 
-CANCEL_S = 8.0
+CANCEL_S = 13.0
 """How long, in seconds, cancelled turns get to end: an interrupt, then their process's closing ladder."""
 FIRST_CLIENT_MS = 5_000
 """How long, in milliseconds, a new daemon stays at least: whoever started it is on its way in."""

@@ -13,6 +13,7 @@ the answer to a request of ours, that request fails with what is wrong with it.
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from .codec import MAX_MESSAGE, Decoder, Framing, encode_frame, too_large
 from .errors import FieldData, RpcError, from_body
@@ -105,11 +106,11 @@ class Peer:
         """Take bytes, return what they complete, in order."""
         arrivals: list[Arrival] = []
         for frame in self.decoder.feed(data):
-            if isinstance(frame, RpcError):
+            if frame.__class__ is bytes and (frame[:1] == b"{" or frame.lstrip()[:1] != b"["):
+                self._receive_one(frame, arrivals, None)
+            elif isinstance(frame, RpcError):
                 reply = encode_frame(encode_error(None, frame), self.framing)
                 arrivals.append(Reply(reply, frame, fatal=frame.kind == "bad_framing"))
-            elif frame.startswith(b"{") or not frame.lstrip().startswith(b"["):
-                self._receive_one(frame, arrivals, None)
             else:
                 self._receive_batch(frame, arrivals)
         return arrivals
@@ -122,7 +123,7 @@ class Peer:
             return
         method = message.method
         id = message.id
-        if method is msgspec.UNSET:
+        if method is UNSET:
             self._receive_response(message, arrivals, batch)
         elif message.jsonrpc != "2.0":
             self._refuse(id, _invalid("the member `jsonrpc` must be \"2.0\"", "$.jsonrpc"), arrivals, batch)
@@ -130,7 +131,7 @@ class Peer:
             self._refuse(id, _invalid("a request has no `result` or `error`", "$"), arrivals, batch)
         elif message.params and memoryview(message.params)[0] not in b"{[n":
             self._refuse(id, _invalid("`params` must be an object or an array", "$.params"), arrivals, batch)
-        elif id is msgspec.UNSET:
+        elif id is UNSET:
             arrivals.append(Notification(method, message.params))
         elif id is None:
             self._refuse(None, _invalid("`id` must be a string or an integer", "$.id"), arrivals, batch)

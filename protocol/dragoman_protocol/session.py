@@ -68,7 +68,8 @@ class Item(Value):
     """`userMessage`, `assistantText`, `thinking`, `toolUse`, `toolResult`, `usage`, `permissionAsked`, …"""
     created_at: float
     body: dict[str, Any]
-    """The event of that kind as it was published (see `stream/event`), without its `type`."""
+    """The event of that kind as it was published (see `stream/event`), without its `type`; of one that is
+    longer than a message may be, only `omittedBytes`, its length."""
 
 
 class SessionListParams(Params):
@@ -108,7 +109,7 @@ class SessionMessagesParams(Params):
 
     session_id: str
     limit: int = 200
-    """1 to 1000."""
+    """1 to 1000. A page has fewer where they are long together (4 MiB): what counts is `nextCursor`."""
     cursor: str | None = None
 
 

@@ -147,7 +147,11 @@ class TurnCompleted(Value, tag="turnCompleted", tag_field="type"):
 
 
 class Raw(Value, tag="raw", tag_field="type"):
-    """A frame of Claude Code that this version does not know, byte for byte. Ephemeral."""
+    """A frame of Claude Code that this version does not know, byte for byte. Ephemeral.
+
+    With a `seq` it stands for an event that is longer than a message may be: its frame is then
+    `{"type": "omitted", "kind": …, "bytes": …}`.
+    """
 
     frame: msgspec.Raw
 

@@ -203,6 +203,9 @@ def _plainly_unique(data: bytes, envelope: Envelope) -> bool:
     decoded than written, save for an integer with an exponent, should msgspec take one: below 10⁹ that is six
     bytes at most, and a second member needs seven. False means "look closer", not "duplicate".
     """
+    if envelope.params is NO_RAW and envelope.id.__class__ is int and data.count(b'"') == 10:
+        # Three names and two values have as many quotes: there is no room for a fourth name.
+        return envelope.jsonrpc is not _UNSET and envelope.method is not _UNSET
     length = 1  # the braces, and a comma less than members
     if envelope.jsonrpc is not _UNSET:
         length += 13 + len(envelope.jsonrpc)

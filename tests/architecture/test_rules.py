@@ -36,7 +36,16 @@ TESTED_ELSEWHERE = {
         "names of other modules",
     ),
     "clients/python/dragoman/stubs.py": ("tests/protocol/generate/test_stubs.py", "generated"),
-}
+    "clients/python/dragoman/cli/demo.py": ("tests/process/test_demo.py", "a program that checks itself"),
+    "daemon/dragomand/__main__.py": ("tests/process/test_start.py", "run as a program there"),
+    "daemon/dragomand/app.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
+    "daemon/dragomand/run.py": ("tests/process/test_stop.py", "run in a process of its own"),
+    "daemon/dragomand/upstream/interface.py": ("tests/daemon/engine/test_turn.py", "declarations only"),
+    "daemon/dragomand/upstream/claude_code/__init__.py": (
+        "tests/daemon/upstream/claude_code/test_claude.py", "two names",
+    ),
+    "daemon/dragoman_sim/__init__.py": ("tests/sim/test_simulator.py", "names, and loading them late"),
+}  # fmt: skip
 """Source file → where its tests are, and why there."""
 
 

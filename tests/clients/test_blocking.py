@@ -15,10 +15,12 @@ from dragoman.errors import (
     ConnectionClosedError,
     NotRunningError,
     RequestCancelledError,
+    RequestError,
     RequestTimeoutError,
     SessionBusyError,
 )
 from dragoman.sync import Client
+from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.lifecycle import CancelParams, PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import TextDelta
 
@@ -60,6 +62,18 @@ def test_who_waits_reads_for_all(scripted: Any, play: Any) -> None:
         for number, (thread, outcome) in enumerate(asking):
             thread.join(PATIENCE_S)
             assert [answer.text for answer in outcome] == [f"{number}"]
+
+
+def test_what_cannot_be_said_leaves_the_connection_usable(scripted: Any, play: Any) -> None:
+    scripted.on(
+        "query/run", lambda connection, request, params: connection.respond(request, play.result("yes"))
+    )
+    with Client(scripted.open) as claude:
+        for prompt in ("x" * MAX_MESSAGE, "caf\udce9"):
+            with pytest.raises(RequestError):
+                claude.query(prompt)
+            assert claude.query("x").text == "yes"
+    assert len(scripted.connections) == 1
 
 
 def test_a_deadline_of_one_thread_while_another_reads(scripted: Any) -> None:

@@ -9,9 +9,12 @@ from dragoman.errors import (
     BadFramingError,
     BusyError,
     ConnectionClosedError,
+    InvalidParamsError,
+    MessageTooLargeError,
     RequestCancelledError,
     TooManyClientsError,
 )
+from dragoman_protocol.codec import MAX_MESSAGE, MAX_MESSAGE_BEFORE_INITIALIZE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import (
     CancelParams,
@@ -20,6 +23,7 @@ from dragoman_protocol.lifecycle import (
     ProgressParams,
 )
 from dragoman_protocol.peer import Notification, Peer, Request, Response
+from dragoman_protocol.query import QueryRunParams
 from dragoman_protocol.stream import Raw, StreamEventParams, TextDelta, ToolUse
 from dragoman_protocol.values import Empty
 
@@ -153,7 +157,7 @@ def test_too_much_to_be_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_long_message_and_all_after_it_wait_for_the_answer_to_initialize() -> None:
     both = Both()
-    long = msgspec.defstruct("Long", [("a", str, "x" * conversation.LONGEST_BEFORE_OPEN)])()
+    long = msgspec.defstruct("Long", [("a", str, "x" * MAX_MESSAGE_BEFORE_INITIALIZE)])()
     both.call("one")
     both.talk.call(Pending("long"), long)
     both.call("two")
@@ -163,6 +167,16 @@ def test_a_long_message_and_all_after_it_wait_for_the_answer_to_initialize() -> 
     assert [request.method for request in both.heard()] == ["long", "two"]
     both.talk.call(Pending("long"), long)
     assert [request.method for request in both.heard()] == ["long"]
+
+
+def test_what_cannot_be_said_changes_nothing(both: Both) -> None:
+    both.talk.out.clear()
+    with pytest.raises(MessageTooLargeError) as long:
+        both.talk.call(Pending("query/run"), QueryRunParams(prompt="x" * MAX_MESSAGE))
+    assert long.value.data.limit == MAX_MESSAGE
+    with pytest.raises(InvalidParamsError, match="a text that is not Unicode"):
+        both.talk.call(Pending("query/run"), QueryRunParams(prompt="caf\udce9"))
+    assert (both.talk.out, both.talk.waiting, both.talk.failed) == (b"", False, None)
 
 
 def test_events_go_to_the_request_that_brought_their_token(both: Both) -> None:

@@ -36,6 +36,12 @@ def test_spans_are_in_seconds() -> None:
     assert query_params("x", {"timeout_s": None}).timeout_ms is None  # type: ignore[typeddict-item]
 
 
+@pytest.mark.parametrize("span", [float("inf"), float("nan"), 1e300, -1e300])
+def test_a_span_that_no_clock_can_tell(span: float) -> None:
+    with pytest.raises(ValueError, match="queue_timeout_s must be a number of seconds up to 1000000000, got"):
+        query_params("x", {"queue_timeout_s": span})
+
+
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="modle"):
         query_params("x", {"modle": "opus"})  # type: ignore[typeddict-unknown-key]

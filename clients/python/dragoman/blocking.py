@@ -21,7 +21,7 @@ import msgspec
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
 from dragoman.conversation import QUIET_S, Conversation, Pending, Question, Watch, decision_of
-from dragoman.errors import ConnectionClosedError, DragomanError
+from dragoman.errors import ConnectionClosedError, DragomanError, RequestError
 
 CANCEL_S = 10.0
 """How long, in seconds, an interrupted call waits for the daemon's word that its turn has stopped."""
@@ -86,6 +86,8 @@ class Link:
             try:
                 self.conversation.call(pending, params)
                 self._flush()
+            except RequestError:  # it cannot be said; nothing was
+                raise
             except BaseException:
                 self._break()
                 raise

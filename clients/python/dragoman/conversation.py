@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from dragoman_protocol.codec import MAX_MESSAGE_BEFORE_INITIALIZE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import (
     CancelParams,
@@ -43,9 +44,7 @@ make harmless; durable ones may take ten times as much, and beyond that the turn
 FRESH_STARTS = 3
 """How many daemons that are leaving a request is told to, one after the other, before it fails."""
 
-LONGEST_BEFORE_OPEN = 1024 * 1024
-"""Longest message, in bytes, that a daemon takes before it has answered `initialize`; longer ones wait."""
-
+_NOT_TEXT = "The parameters hold a text that is not Unicode (a file name in another encoding, for instance)."
 _REPEATABLE_BYTES = 32 * 1024 * 1024
 
 
@@ -147,10 +146,19 @@ class Conversation:
     # -- said
 
     def call(self, pending: Pending, params: msgspec.Struct) -> None:
-        """Say a request; *pending* will get its answer. Raises why, if the conversation is over."""
+        """Say a request; *pending* will get its answer.
+
+        Raises why, if the conversation is over, and `RequestError` for what cannot be said; that changes
+        nothing.
+        """
         if self.failed is not None:
             raise self.failed
-        pending.id, data = self._peer.request(pending.method, params, pending)
+        try:
+            pending.id, data = self._peer.request(pending.method, params, pending)
+        except RpcError as error:  # too large
+            raise from_rpc(error) from None
+        except UnicodeEncodeError as wrong:
+            raise from_rpc(RpcError("invalid_params", _NOT_TEXT, reason=str(wrong))) from None
         if pending.token is not None:
             self._streams[pending.token] = pending
         self._say(data)
@@ -184,7 +192,7 @@ class Conversation:
             self._say(self._peer.notify("exit", Empty()))
 
     def _say(self, data: bytes) -> None:
-        if self._held or (len(data) > LONGEST_BEFORE_OPEN and not self.handshake.answered):
+        if self._held or (len(data) > MAX_MESSAGE_BEFORE_INITIALIZE and not self.handshake.answered):
             self._held.append(data)
             return
         self.out += data

@@ -6,6 +6,9 @@ from typing import Any, TypedDict
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.query import ApiOptions, PermissionMode, Priority, QueryRunParams, Upstream
 
+LONGEST_S = 1e9
+"""The longest span, in seconds, that may be given: thirty years. (An infinite one is said by giving none.)"""
+
 
 class QueryOptions(TypedDict, total=False):
     """Every key may be left out; the comments say what happens then.
@@ -41,16 +44,23 @@ class QueryOptions(TypedDict, total=False):
 def query_params(prompt: Prompt, options: QueryOptions, token: int | None = None) -> QueryRunParams:
     """Put the parameters of `query/run` together; *token* asks for the turn's events.
 
-    An unknown option is a `TypeError`, as for any function.
+    An unknown option is a `TypeError`, as for any function; a span that is no number of seconds, infinite
+    for instance, a `ValueError`.
     """
     fields: dict[str, object] = dict(options)
     for seconds, milliseconds in (("timeout_s", "timeout_ms"), ("queue_timeout_s", "queue_timeout_ms")):
         span = fields.pop(seconds, None)
         if span is not None:
-            fields[milliseconds] = max(1, round(float(str(span)) * 1000))
+            fields[milliseconds] = _milliseconds(seconds, float(str(span)))
     cwd = options.get("cwd")
     if cwd is not None:
         fields["cwd"] = os.path.abspath(cwd)
     elif "cwd" not in options and not options.get("session_id") and options.get("upstream") != "messagesApi":
         fields["cwd"] = os.getcwd()
     return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]
+
+
+def _milliseconds(name: str, seconds: float) -> int:
+    if not -LONGEST_S <= seconds <= LONGEST_S:
+        raise ValueError(f"{name} must be a number of seconds up to {LONGEST_S:.0f}, got {seconds}")
+    return max(1, round(seconds * 1000))

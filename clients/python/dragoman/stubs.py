@@ -266,7 +266,8 @@ class Calls(ABC):
     ) -> SessionMessagesResult:
         """The items of a session, oldest first.
 
-        limit: 1 to 1000.
+        limit: 1 to 1000. A page has fewer where they are long together (4 MiB): what counts is
+            `nextCursor`.
 
         Needs the scope `query`.
 
@@ -664,7 +665,8 @@ class AsyncCalls(ABC):
     ) -> SessionMessagesResult:
         """The items of a session, oldest first.
 
-        limit: 1 to 1000.
+        limit: 1 to 1000. A page has fewer where they are long together (4 MiB): what counts is
+            `nextCursor`.
 
         Needs the scope `query`.
 

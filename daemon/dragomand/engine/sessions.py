@@ -21,6 +21,9 @@ from .channel import Channel
 from .errors import EngineError, from_storage
 from .records import to_event
 
+LONGEST_ITEM = 15 * 1024 * 1024
+"""Longest item, in bytes, that is told whole: an answer has at most 16 MiB."""
+
 Claim = Literal["turn", "stream"]
 """Why a session is taken."""
 
@@ -243,8 +246,11 @@ def _seq(cursor: str) -> int:
 
 
 def _item(row: ItemRow) -> wire.Item:
-    body = msgspec.json.decode(msgspec.json.encode(to_event(row)))
+    told = msgspec.json.encode(to_event(row))
+    body = msgspec.json.decode(told)
     kind = body.pop("type")
+    if len(told) > LONGEST_ITEM:
+        body = {"omittedBytes": len(told)}
     return wire.Item(
         item_id=row.item_id, turn_id=row.turn_id, seq=row.seq, kind=kind, created_at=row.created_at, body=body
     )

@@ -10,6 +10,8 @@ from dragoman_protocol.orchestrate import OrchestrateOutcome
 from dragomand.engine.channel import Published, Subscriber
 from dragomand.server.route import Client
 
+from .fitting import fitting
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -27,7 +29,7 @@ def event_progress(client: Client, token: int | str | None) -> Subscriber | None
         nonlocal taking
         if taking:
             sent = client.event(
-                "$/progress", ProgressParams(token=token, value=event.raw), ephemeral=event.ephemeral
+                "$/progress", ProgressParams(token=token, value=fitting(event)), ephemeral=event.ephemeral
             )
             taking = sent or event.ephemeral
 

@@ -11,6 +11,7 @@ from dragomand.engine.streams import Streams
 from dragomand.server.route import Call, Client, Handler
 
 from .caller import caller_of
+from .fitting import fitting
 from .sessions_seen import noting
 
 
@@ -71,7 +72,7 @@ def _reader(client: Client, session_id: str) -> tuple[Deliver, Dropped]:
     """Return what sends each event, and what tells a client too slow for them where to continue."""
 
     def deliver(event: Published) -> bool:
-        return client.event("stream/event", event.raw, ephemeral=event.ephemeral)
+        return client.event("stream/event", fitting(event), ephemeral=event.ephemeral)
 
     def dropped(cursor: str) -> None:
         client.notify("stream/dropped", wire.StreamDroppedParams(session_id=session_id, cursor=cursor))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
-from dragoman_protocol.codec import MAX_MESSAGE
+from dragoman_protocol.codec import MAX_MESSAGE, MAX_MESSAGE_BEFORE_INITIALIZE
 from dragoman_protocol.errors import RpcError, invalid_params
 from dragoman_protocol.lifecycle import CancelParams, LogTraceParams, SetTraceParams
 from dragoman_protocol.peer import Arrival, Notification, Peer, Reply, Request, Response
@@ -16,7 +16,7 @@ from dragoman_protocol.values import Empty
 from dragomand.transport.interface import Transport
 
 from .dispatch import Dispatch, Tracer
-from .lifecycle import FIRST_BYTES, Lifecycle, Opening
+from .lifecycle import Lifecycle, Opening
 from .outbox import Outbox
 from .routes import Routes
 
@@ -56,7 +56,7 @@ class Connection:
         self._forget = forget
         self._turned_away = turned_away
         self._is_draining = is_draining
-        self._peer = Peer(max_bytes=FIRST_BYTES)
+        self._peer = Peer(max_bytes=MAX_MESSAGE_BEFORE_INITIALIZE)
         self._outbox = Outbox(transport, schedule=loop.call_soon, clock=clock)
         self._lifecycle = Lifecycle(opening)
         self._trace = Tracer(self._log_trace, clock)
@@ -225,13 +225,22 @@ class Connection:
     def notify(self, method: str, params: Any) -> None:
         """Send a notification that is never dropped."""
         if not self.closed:
-            self._outbox.add(self._peer.notify(method, params))
+            self._tell(method, params)
 
     def event(self, method: str, params: Any, *, ephemeral: bool) -> bool:
         """Send one of many notifications; False if it was not taken."""
         if self.closed or self._outbox.refuses(ephemeral=ephemeral):
             return False
-        self._outbox.add(self._peer.notify(method, params))
+        return self._tell(method, params)
+
+    def _tell(self, method: str, params: Any) -> bool:
+        try:
+            data = self._peer.notify(method, params)
+        except RpcError as too_large:  # longer than a message may be: nobody can take it
+            facts = {"connection": self.id, "method": method}
+            self._logger.error("a notification was not sent: %s", too_large.message, extra=facts)
+            return False
+        self._outbox.add(data)
         return True
 
     async def request(self, method: str, params: Any, result: type[T]) -> T:

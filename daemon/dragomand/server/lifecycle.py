@@ -1,7 +1,7 @@
 """The life of one connection: `initialize` first and once, after `shutdown` only `exit`.
 
 A client may send `initialize` and its first calls in one go; `initialized` is optional. Until it has the
-answer to `initialize` its messages may have at most `FIRST_BYTES`.
+answer to `initialize` its messages may have at most `MAX_MESSAGE_BEFORE_INITIALIZE`.
 """
 
 from collections.abc import Callable
@@ -21,9 +21,6 @@ from dragoman_protocol.lifecycle import (
 )
 
 from .inbox import MAX_RUNNING, MAX_WAITING_BYTES
-
-FIRST_BYTES = 1024 * 1024
-"""Longest message in bytes before `initialize` is answered."""
 
 Grant = Callable[[list[str] | None, int | None], list[str]]
 """From the scopes asked for (None: not said) and the peer's process id to those granted."""

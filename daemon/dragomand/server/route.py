@@ -8,12 +8,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.wire import Id
 
 T = TypeVar("T")
 
 Lane = Literal["inline", "session", "free"]
 """See `dragoman_protocol.methods`: `inline` handlers are plain functions, the others are coroutines."""
+
+LONGEST_EVENT = MAX_MESSAGE - 4096
+"""Longest parameters of an event, in bytes: what is around them must fit into a message too."""
 
 
 class Client(Protocol):
@@ -46,7 +50,8 @@ class Client(Protocol):
         """Send one of many notifications; False if it was not taken.
 
         An ephemeral one is left out above the outbox's soft bound. A durable one is refused only above the
-        hard bound (or after too long without progress): the caller must then end that subscription.
+        hard bound (or after too long without progress): the caller must then end that subscription. What is
+        longer than a message may be is never taken (`LONGEST_EVENT`).
         """
 
     async def request(self, method: str, params: Any, result: type[T]) -> T:

@@ -164,7 +164,7 @@ def from_cursor(cursor: str) -> tuple[float, int]:
     except (binascii.Error, ValueError, msgspec.DecodeError):
         place = None
     if place is None or not -(2**63) <= place[1] < 2**63:
-        raise ValueError(f"not a cursor of this list: {cursor[:64]!r}. Start without one.")
+        raise ValueError(f"{cursor[:64]!r} is not a cursor of this list")
     return place
 
 

@@ -12,6 +12,9 @@ from dragomand.store.errors import DuplicateMessageError, StorageError, UnknownR
 from dragomand.store.rows import ItemRow, SessionRow, TurnRow
 from dragomand.store.sessions import find_session, insert_session
 
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of item bodies that are read at a time: what comes of them must fit into a message."""
+
 _TURN_COLUMNS = TurnRow.__struct_fields__
 _ITEM_COLUMNS = ItemRow.__struct_fields__
 _SELECT_TURN = """
@@ -123,9 +126,20 @@ def turn_by_message(connection: sqlite3.Connection, message_id: str) -> TurnRow 
 
 
 def list_items(connection: sqlite3.Connection, session_id: str, after_seq: int, limit: int) -> list[ItemRow]:
-    """Return up to `limit` items of a session with a `seq` above `after_seq`, in order."""
+    """Return up to `limit` items of a session with a `seq` above `after_seq`, in order.
+
+    Fewer, but at least one, where their bodies have more than `PAGE_BYTES` together.
+    """
     sql = _SELECT_ITEM + "WHERE session_id = ? AND seq > ? ORDER BY seq LIMIT ?"
-    return [_to_item(values) for values in connection.execute(sql, (session_id, after_seq, limit))]
+    items: list[ItemRow] = []
+    size = 0
+    for values in connection.execute(sql, (session_id, after_seq, limit)):
+        item = _to_item(values)
+        size += len(item.body)
+        if items and size > PAGE_BYTES:
+            break
+        items.append(item)
+    return items
 
 
 def turn_items(connection: sqlite3.Connection, turn_id: str) -> list[ItemRow]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dragoman
 import pytest
 from dragoman.cli import ask
 from dragoman_protocol.lifecycle import PermissionRequestParams
@@ -94,6 +95,19 @@ def test_what_is_piped_in_is_context(run: Callable[..., Any], served: Any) -> No
 def test_what_is_piped_in_may_be_the_question(run: Callable[..., Any], served: Any) -> None:
     run("ask", stdin="Why?\n")
     assert asked(served)["prompt"] == "Why?"
+
+
+def test_words_that_are_not_unicode(run: Callable[..., Any], served: Any) -> None:
+    run("ask", "caf\udce9?")
+    assert asked(served)["prompt"] == "caf\ufffd?"
+
+
+@pytest.mark.parametrize("span", ["inf", "nan", "1e300", "0"])
+def test_a_timeout_that_no_clock_can_tell(run: Callable[..., Any], served: Any, span: str) -> None:
+    done = run("ask", "Hi", "--timeout", span)
+    assert (done.status, done.out) == (2, "")
+    assert "Invalid value for '--timeout'" in done.err
+    assert not served.requests
 
 
 def test_a_pipe_that_says_nothing_is_told_of(
@@ -202,6 +216,14 @@ class TestContinuing:
 
     def test_both_at_once(self, run: Callable[..., Any], served: Any) -> None:
         assert run("ask", "Hi", "-c", "-s", "a").status == 2
+        assert run("ask", "Hi", "-c", "-s", "").status == 2
+
+    def test_an_empty_id_begins_no_new_session(self, run: Callable[..., Any], served: Any) -> None:
+        """A script whose variable is empty must not pay for another conversation."""
+        done = run("ask", "Hi", "--session", "")
+        assert (done.status, done.out) == (2, "")
+        assert "--session needs an id" in done.err
+        assert not served.requests
 
 
 class TestInterrupting:
@@ -227,6 +249,21 @@ class TestInterrupting:
         status, out, err = self.interrupt(begin, served, "--json")
         assert (status, out) == (130, "")
         assert json.loads(err)["data"]["kind"] in ("request_cancelled", "connection_closed")
+
+    @pytest.mark.parametrize("options", [(), ("--json",)])
+    def test_before_the_answer_begins(
+        self, run: Callable[..., Any], served: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+    ) -> None:
+        def interrupt(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(dragoman.Client, "stream", interrupt)
+        done = run("ask", "Hi", *options)
+        assert (done.status, done.out) == (130, "")
+        if options:
+            assert json.loads(done.err)["data"]["kind"] == "request_cancelled"
+        else:
+            assert done.err == "dragoman: Interrupted before the answer began.\n"
 
     def test_as_events(self, begin: Callable[..., Any], served: Any) -> None:
         status, out, _ = self.interrupt(begin, served, "--json-events")

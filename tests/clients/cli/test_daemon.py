@@ -52,7 +52,7 @@ def test_for_people(run: Callable[..., Any], home: Any) -> None:
     assert run("daemon", "start").out.startswith("Already running: process ")
     status = run("daemon", "status").out
     assert re.match(
-        r"Daemon 0.1.0, process \d+, running for \d+ s.\n1 connections, 0 turns running, ", status
+        r"Daemon 0.1.0, process \d+, running for \d+ s.\n1 connection, 0 turns running, ", status
     )
     assert re.fullmatch(r"Stopped: process \d+\n", run("daemon", "stop").out)
 

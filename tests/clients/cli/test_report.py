@@ -54,6 +54,8 @@ def test_an_error_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         (of("internal_error", request_id="r7"), "Request r7. See: dragoman daemon logs"),
         (of("internal_error"), "See: dragoman daemon logs"),
         (of("throttled", retry_after_ms=4000), "tried again in 4 s"),
+        (of("auth_failed"), "Correct the credential where the daemon gets it"),
+        (of("connection_closed"), "the next command starts it again. See: dragoman daemon logs"),
     ],
 )
 def test_advice(error: errors.DragomanError, advice: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +63,11 @@ def test_advice(error: errors.DragomanError, advice: str, capsys: pytest.Capture
     told = capsys.readouterr().err
     assert told.startswith(f"dragoman: {error}\n")
     assert advice in told
+
+
+def test_advice_that_the_message_gives_already(capsys: pytest.CaptureFixture[str]) -> None:
+    report(of("claude_crashed", "It ended. Log in.", detail="Log in."))
+    assert capsys.readouterr().err == "dragoman: It ended. Log in.\n"
 
 
 def test_a_key_that_only_this_process_has(

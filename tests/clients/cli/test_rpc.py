@@ -56,6 +56,7 @@ def test_scopes(call: Callable[..., Any], scripted: Any) -> None:
         (["a", "--timeout", "soon"], "--timeout needs seconds"),
         (["a", "--timeout", "0"], "more than 0"),
         (["a", "--timeout=nan"], "more than 0"),
+        (["a", "--timeout", "1e400"], "at most 1000000000"),
         (["a", "{"], "not JSON"),
         (["a", "1"], "must be a JSON object"),
     ],
@@ -94,7 +95,9 @@ def test_a_deadline_of_which_the_daemon_knows_nothing(
     scripted.holds("x/y")
     done = call("x/y", "--timeout", "0.2")
     assert done.status == 124
-    assert json.loads(done.err)["data"]["kind"] == "timeout"
+    told = json.loads(done.err)
+    assert told["data"]["kind"] == "timeout"
+    assert told["message"].endswith("It does not answer that either: dragoman daemon status")
 
 
 def test_a_deadline_that_passes_before_anything_was_said(call: Callable[..., Any], scripted: Any) -> None:

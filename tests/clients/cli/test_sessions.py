@@ -34,7 +34,12 @@ def served(scripted: Any, home: Any) -> Any:
         info(cwd="/w\tx", title="A\n\x1btitle", turn_count=2, cost_usd=0.5),
         info("87654321-1234-1234-1234-123456789012"),
     ]
-    scripted.answers("session/list", SessionListResult(data=found, next_cursor="n"))
+
+    def page(connection: Any, request: Any, given: dict[str, Any]) -> None:
+        cursor = "n" if given["limit"] == len(found) else None
+        connection.respond(request, SessionListResult(data=found, next_cursor=cursor))
+
+    scripted.on("session/list", page)
     turn = TurnInfo(turn_id="t", status="completed", started_at=1)
     scripted.answers("session/get", SessionGetResult(session=found[0], turns=[turn]))
     scripted.answers("session/delete", SessionDeleteResult(deleted=True))
@@ -63,6 +68,38 @@ class TestListing:
         told = json.loads(done.out)
         assert (told["data"][0]["sessionId"], told["nextCursor"]) == (ID, "n")
         assert params(served, "session/list") == [{"limit": 2, "cwd": "/", "tag": "x"}]
+
+    def test_the_options_of_list_without_its_name(self, run: Callable[..., Any], served: Any) -> None:
+        assert json.loads(run("sessions", "--limit", "2", "--json").out)["nextCursor"] == "n"
+        assert params(served, "session/list") == [{"limit": 2}]
+        assert "Commands:" in run("sessions", "--help").out
+        assert run("sessions", "lst").status == 2
+
+    def test_more_than_a_page(self, run: Callable[..., Any], served: Any) -> None:
+        def page(connection: Any, request: Any, given: dict[str, Any]) -> None:
+            begin = int(given.get("cursor", 0))
+            end = min(begin + given["limit"], 1300)
+            data = [info(f"{at:036}") for at in range(begin, end)]
+            cursor = str(end) if end < 1300 else None
+            connection.respond(request, SessionListResult(data=data, next_cursor=cursor))
+
+        served.on("session/list", page)
+        told = json.loads(run("sessions", "--limit", "1200", "--json").out)
+        assert [each["sessionId"] for each in told["data"]] == [f"{at:036}" for at in range(1200)]
+        assert told["nextCursor"] == "1200"
+        assert len(run("sessions", "--limit", "2000").out.splitlines()) == 1300
+
+    def test_on_a_narrow_terminal_the_ids_stay(
+        self, terminal: Callable[..., Any], served: Any, home: Any
+    ) -> None:
+        found = [info(cwd="/" + "folder/" * 20, title="title " * 40, cost_usd=1.25)]
+        served.answers("session/list", SessionListResult(data=found))
+        status, shown = terminal("sessions", NO_COLOR="1", COLUMNS="70").end()
+        assert status == 0
+        header, first = shown.splitlines()
+        assert header.split()[:2] == ["Session", "Changed"]
+        assert first.startswith("12345678  2025-01-31 12:05  idle   0      $1.2500  /f")
+        assert len(first) <= 70
 
     def test_at_a_terminal(self, terminal: Callable[..., Any], served: Any, home: Any) -> None:
         status, shown = terminal("sessions", NO_COLOR="1", COLUMNS="100").end()

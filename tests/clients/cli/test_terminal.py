@@ -14,6 +14,10 @@ def test_text_cannot_command_the_terminal() -> None:
     assert terminal.printable("a\x1b]0;title\x07b\r\nc\td\x9b2J\x7f\x00é\n") == "a]0;titleb\nc\td2Jé\n"
 
 
+def test_marks_of_direction_cannot_reorder_a_command() -> None:
+    assert terminal.printable("rm \u202egnp.txt\u202c \u2067x\u2069 שלום") == "rm gnp.txt x שלום"
+
+
 def test_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import TurnCompleted
+from dragomand.engine import sessions
 from dragomand.engine.errors import EngineError
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ItemRow, SessionRow, TurnRow
@@ -158,6 +159,17 @@ async def test_items_are_paged(kit: Any) -> None:
         assert items[4].body["status"] == "completed"
         assert (await engine.sessions.messages(session_id, limit=10, cursor="5")).data == []
         assert (await engine.sessions.messages(session_id, limit=5, cursor=None)).next_cursor is None
+
+
+async def test_an_item_longer_than_an_answer_may_be(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "LONGEST_ITEM", 1000)
+    async with kit.engine() as engine:
+        session_id = (await engine.queries.run(engine.params("x" * 2000), kit.caller())).session_id
+        items = (await engine.sessions.messages(session_id, limit=10, cursor=None)).data
+        assert [item.kind for item in items][:3] == ["turnStarted", "userMessage", "assistantText"]
+        assert list(items[1].body) == ["omittedBytes"]
+        assert items[1].body["omittedBytes"] > 2000
+        assert items[2].body["text"] == "hello"
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "-1", " 1", "1.0", "١", "9" * 400])

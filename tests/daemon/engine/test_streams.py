@@ -596,14 +596,28 @@ async def test_a_process_that_cannot_be_closed_is_logged(kit: Any, caplog: pytes
         engine.check_idle()
 
 
-async def test_the_engine_is_torn_down(kit: Any) -> None:
+@pytest.mark.parametrize("state", ["starting", "resting", "in a turn"])
+async def test_the_engine_is_torn_down(kit: Any, state: str) -> None:
+    """No process is left over, and whoever waits is told."""
     async with kit.engine() as engine:
-        engine.upstream.hold_open = asyncio.Event()
-        opening = asyncio.create_task(engine.streams.open(engine.opening(), kit.caller()))
-        await kit.soon(engine.upstream.opening)
-        engine.tasks.cancel_scope.cancel()
-        error = await kit.ended(opening)
-        assert error.kind in ("draining", "stream_not_open")
+        if state == "starting":
+            engine.upstream.hold_open = asyncio.Event()
+            opening = asyncio.create_task(engine.streams.open(engine.opening(), kit.caller()))
+            await kit.soon(engine.upstream.opening)
+            engine.tasks.cancel_scope.cancel()
+            assert (await kit.ended(opening)).kind == "stream_not_open"
+            assert engine.upstream.runs == []
+        else:
+            engine.upstream.scripts.append(gate := kit.Gated())
+            session_id, watcher = await opened(engine, kit)
+            if state == "in a turn":
+                await send(engine, kit, session_id)
+                await kit.soon(gate.reached)
+            watcher.leave()
+            engine.tasks.cancel_scope.cancel()
+            await kit.until(lambda: engine.streams.count == 0)
+            assert engine.upstream.runs[0].closed
+        assert engine.sessions.open == 0
 
 
 # -- the store fails

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.values import Value
 
@@ -142,8 +143,18 @@ async def test_notifications_and_events_arrive_in_order(world: Any) -> None:
     client.notify("a", {"n": 1})
     assert client.event("b", {"n": 2}, ephemeral=True)
     assert client.event("c", None, ephemeral=False)
+    assert not client.event("d", {"text": "x" * MAX_MESSAGE}, ephemeral=False)  # nobody can take that
     seen = [await conversation.next() for _ in range(3)]
     assert [(m["method"], m["params"]) for m in seen] == [("a", {"n": 1}), ("b", {"n": 2}), ("c", {})]
+
+
+async def test_what_is_longer_than_a_message_may_be_is_not_sent(world: Any) -> None:
+    conversation, client = await connected(world)
+    assert not client.event("e", {"text": "x" * 17_000_000}, ephemeral=False)
+    client.notify("n", {"text": "x" * 17_000_000})
+    assert world.log.text.count("a notification was not sent") == 2
+    assert (await the_error(asking(client, "x" * 17_000_000))).kind == "message_too_large"
+    assert await conversation.call("do/now", {"tag": "a"}) == {"tag": "a"}
 
 
 async def test_nothing_is_said_after_the_end(world: Any) -> None:

@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+from dragomand.store import transcripts
 from dragomand.store.rows import SessionRow
 from dragomand.store.store import Store
 
@@ -81,3 +82,18 @@ async def test_what_sqlite_cannot_take_fails_alone(store: Store, rows: SimpleNam
     with pytest.raises(OverflowError):
         await store.open_turn(rows.turn("u", "s", queued_ms=2**63), [])
     assert (await session_of(store, "s")).turn_count == 1
+
+
+async def test_a_page_of_long_items_is_short(
+    store: Store, rows: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand long items in one answer would be longer than a message may be."""
+    monkeypatch.setattr(transcripts, "PAGE_BYTES", 100)
+    sizes = [40, 60, 1, 500, 100]
+    items = [rows.item("t", "s", seq, body=b"x" * size) for seq, size in enumerate(sizes, 1)]
+    await store.open_turn(rows.turn("t", "s"), items, rows.session("s"))
+    after, pages = 0, []
+    while page := await store.items("s", after_seq=after, limit=1000):
+        pages.append([item.seq for item in page])
+        after = page[-1].seq
+    assert pages == [[1, 2], [3], [4], [5]]

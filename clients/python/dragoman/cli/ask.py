@@ -14,9 +14,11 @@ import dragoman
 from dragoman.cli import exits
 from dragoman.cli.approve import Approver
 from dragoman.cli.report import error_json, report
+from dragoman.cli.seconds import Seconds
 from dragoman.cli.sessions import full_id
 from dragoman.cli.terminal import is_terminal
 from dragoman.cli.turn_view import TurnView
+from dragoman.errors import RequestCancelledError
 
 _HINT_S = 3.0
 
@@ -48,15 +50,17 @@ asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the tur
 @click.option("--max-turns", type=click.IntRange(min=1), help="Most rounds of tool use.")
 @click.option("--direct", is_flag=True, help="Ask the Messages API itself: no tools, no folder.")
 @click.option("--schema", metavar="FILE", help="A JSON Schema that the answer has to fit.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Then stop.")
+@click.option("--timeout", type=Seconds(), metavar="SECONDS", help="Then stop.")
 @click.option("--title", help="The session's title.")
 @click.option("--tag", "tags", multiple=True, help="Tag the session. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--json-events", is_flag=True, help="Print events as they come, one JSON object a line.")
 def ask(words: Sequence[str], latest: bool, session: str | None, **chosen: Any) -> int:
     """Ask Claude, and see the answer as it is written."""
-    if latest and session:
+    if latest and session is not None:
         raise click.UsageError("--continue and --session exclude each other.")
+    if session == "":  # an empty variable of a script's must not begin, and bill, a new session
+        raise click.UsageError("--session needs an id, got nothing. List them with: dragoman sessions")
     prompt = _prompt(words)
     as_json = chosen.pop("as_json")
     as_events = chosen.pop("json_events")
@@ -64,19 +68,22 @@ def ask(words: Sequence[str], latest: bool, session: str | None, **chosen: Any) 
     approver = Approver() if is_terminal(sys.stdin) else None
     try:
         with dragoman.connect("dragoman ask", scopes=_scopes(chosen), on_permission=approver) as claude:
-            if session:
+            if session is not None:
                 options["session_id"] = full_id(claude, session)
             elif latest:
                 options["session_id"] = _newest(claude, options.get("cwd"))
             streaming = claude.stream(prompt, **options)
             show = _follow_events if as_events else _follow_json if as_json else _follow
             return show(streaming)
+    except KeyboardInterrupt:  # before anything was followed; leaving the block has cancelled what was asked
+        early = RequestCancelledError("request_cancelled", "Interrupted before the answer began.")
+        return report(early, as_json=as_json or as_events)
     except dragoman.DragomanError as failed:
         return report(failed, as_json=as_json or as_events)
 
 
 def _prompt(words: Sequence[str]) -> str:
-    question = " ".join(words).strip()
+    question = " ".join(words).strip().encode(errors="surrogateescape").decode(errors="replace")
     if is_terminal(sys.stdin):
         if not question:
             raise click.UsageError('Nothing was asked. Try: dragoman ask "What is in this folder?"')

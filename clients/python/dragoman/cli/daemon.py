@@ -9,15 +9,16 @@ import msgspec
 from dragoman import launch, locate
 from dragoman.cli import exits, log_view, stopping
 from dragoman.cli.locate import place
+from dragoman.cli.seconds import Seconds
 from dragoman.errors import BusyError
 from dragoman.locate import NotRunningError, Paths
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _GRACE = click.option(
-    "--grace", type=click.FloatRange(min=0), metavar="SECONDS", help="How long running turns may finish."
+    "--grace", type=Seconds(or_none=True), metavar="SECONDS", help="How long running turns may finish."
 )
 _TIMEOUT = click.option(
-    "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+    "--timeout", type=Seconds(or_none=True), default=30.0, show_default=True, metavar="SECONDS",
     help="Longest wait for its end.",
 )  # fmt: skip
 _KILL = click.option("--kill", is_flag=True, help="End it by force if it does not answer or end.")
@@ -45,7 +46,7 @@ def stop(grace: float | None, timeout: float, kill: bool, as_json: bool) -> int:
     return _tell(_stop(locate.find_paths(), grace, timeout, kill), as_json)
 
 
-@daemon.command("restart")
+@daemon.command("restart", short_help="Stop the daemon, and start it with this environment.")
 @_GRACE
 @_TIMEOUT
 @_KILL
@@ -87,8 +88,8 @@ def status(as_json: bool) -> int:
     told = msgspec.to_builtins(found)
     told["text"] = (
         f"Daemon {found.version}, process {found.pid}, {found.state} for {_span(found.uptime_ms / 1000)}.\n"
-        f"{found.connections} connections, {found.running} turns running, {found.queued} waiting, "
-        f"{found.sessions_open} sessions open.\nSocket {found.socket}"
+        f"{_count(found.connections, 'connection')}, {_count(found.running, 'turn')} running, "
+        f"{found.queued} waiting, {_count(found.sessions_open, 'session')} open.\nSocket {found.socket}"
     )
     return _tell(told, as_json)
 
@@ -135,6 +136,10 @@ def _tell(told: dict[str, Any], as_json: bool) -> int:
     text = told.pop("text")
     click.echo(json.dumps(told) if as_json else text)
     return exits.OK
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _span(seconds: float) -> str:

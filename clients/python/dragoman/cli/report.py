@@ -8,6 +8,7 @@ import msgspec
 from dragoman.cli import exits
 from dragoman.cli.terminal import printable
 from dragoman.errors import (
+    AuthFailedError,
     AuthRequiredError,
     ConnectionClosedError,
     DeadlineExceededError,
@@ -61,10 +62,15 @@ def _kind(error: DragomanError) -> str:
 
 def _advice(error: DragomanError) -> list[str]:
     data = getattr(error, "data", None)
-    advice = [str(step) for step in (getattr(data, "next_step", None), getattr(data, "detail", None)) if step]
+    told = (getattr(data, "next_step", None), getattr(data, "detail", None))
+    advice = [str(step) for step in told if step and str(step) not in str(error)]
     if isinstance(error, AuthRequiredError) and os.environ.get("ANTHROPIC_API_KEY"):
         advice.append("ANTHROPIC_API_KEY is set here, but was not where the daemon was started. "
                       "Run: dragoman daemon restart")  # fmt: skip
+    if isinstance(error, AuthFailedError):
+        advice.append("Correct the credential where the daemon gets it, then run: dragoman daemon restart")
+    if isinstance(error, ConnectionClosedError):
+        advice.append("If the daemon was killed, the next command starts it again. See: dragoman daemon logs")
     if isinstance(error, InternalError):
         request = getattr(data, "request_id", None)
         advice.append(f"{f'Request {request}. ' if request else ''}See: dragoman daemon logs")

@@ -49,6 +49,7 @@ For 69, 74, 124 and 130 stderr has {"message", "data": {"kind"}} as well.
 """
 
 _CANCEL_S = 10.0
+_LONGEST_S = 1e9
 _FRESH_STARTS = 3
 _LONGEST_BEFORE_OPEN = 1024 * 1024
 _DEFAULT_SCOPES = ("query", "tools", "approve")
@@ -153,8 +154,8 @@ def _set(command: _Command, name: str, value: str) -> None:
         command.timeout_s = float(value)
     except ValueError:
         raise ValueError(f"--timeout needs seconds, got {value!r}") from None
-    if not command.timeout_s > 0:
-        raise ValueError(f"--timeout must be more than 0, got {value!r}")
+    if not 0 < command.timeout_s <= _LONGEST_S:
+        raise ValueError(f"--timeout must be more than 0 and at most {_LONGEST_S:.0f}, got {value!r}")
 
 
 def _params(text: str) -> object:
@@ -336,7 +337,10 @@ class _Exchange:
             self.say({"method": "$/cancelRequest", "params": {"id": 1}})
             try:
                 answer = self.listen(1) or {}
-            except (TimeoutError, _FinishedError):
+            except TimeoutError:
+                answer = {}
+                finished.error["message"] = f"{text} It does not answer that either: dragoman daemon status"
+            except _FinishedError:
                 answer = {}
             finished.error = answer.get("error") or finished.error
         raise finished

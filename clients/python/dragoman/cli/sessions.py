@@ -6,13 +6,14 @@ import time
 import click
 import msgspec
 from dragoman_protocol.lifecycle import DEFAULT_SCOPES
-from dragoman_protocol.session import Item, SessionInfo
+from dragoman_protocol.session import Item, SessionInfo, SessionListResult
 
 import dragoman
 from dragoman.cli import exits
 from dragoman.cli.terminal import coloured, is_terminal, printable
 
 _FULL_ID = 36
+_PAGE = 500
 
 
 def _connect() -> dragoman.Client:
@@ -34,18 +35,23 @@ def full_id(claude: dragoman.Client, beginning: str) -> str:
     return found[0]
 
 
-@click.group("sessions", invoke_without_command=True, short_help="List, read and delete conversations.")
-@click.pass_context
-def sessions(ctx: click.Context) -> int:
+class _ListsByDefault(click.Group):
+    """Without a command, `list` is meant, with its options: `dragoman sessions --json`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in front that was left out."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("sessions", cls=_ListsByDefault, short_help="List, read and delete conversations.")
+def sessions() -> None:
     """List, read and delete stored conversations; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        status: int = ctx.invoke(listing)
-        return status
-    return exits.OK
 
 
 @sessions.command("list")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @click.option("--cwd", type=click.Path(), help="Only those of this folder.")
 @click.option("--tag", help="Only those with this tag.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: {data, nextCursor}.")
@@ -55,7 +61,7 @@ def listing(limit: int, cwd: str | None, tag: str | None, as_json: bool) -> int:
 
     folder = None if cwd is None else os.path.realpath(cwd)
     with _connect() as claude:
-        page = claude.session_list(limit=limit, cwd=folder, tag=tag, timeout_s=30)
+        page = _newest(claude, limit, folder, tag)
     if as_json:
         click.echo(msgspec.json.encode(page))
     elif is_terminal(sys.stdout):
@@ -64,6 +70,17 @@ def listing(limit: int, cwd: str | None, tag: str | None, as_json: bool) -> int:
         for each in page.data:
             click.echo("\t".join(_row(each, whole=True)))
     return exits.OK
+
+
+def _newest(claude: dragoman.Client, limit: int, folder: str | None, tag: str | None) -> SessionListResult:
+    """Return the newest *limit* sessions; the daemon gives them in pages."""
+    page = claude.session_list(limit=min(limit, _PAGE), cwd=folder, tag=tag, timeout_s=30)
+    found = page.data
+    while page.next_cursor is not None and len(found) < limit:
+        more = min(limit - len(found), _PAGE)
+        page = claude.session_list(limit=more, cwd=folder, tag=tag, cursor=page.next_cursor, timeout_s=30)
+        found += page.data
+    return SessionListResult(data=found, next_cursor=page.next_cursor)
 
 
 def _table(found: list[SessionInfo]) -> None:
@@ -77,9 +94,10 @@ def _table(found: list[SessionInfo]) -> None:
     plain = not coloured(sys.stdout)
     table = Table(box=None, pad_edge=False, header_style="" if plain else "dim")
     for name in ("Session", "Changed", "State", "Turns", "Cost", "Folder", "Title"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        # On a narrow terminal rich takes from those that may wrap first; no cell of them does in the end.
+        table.add_column(name, no_wrap=name not in ("Folder", "Title"), overflow="ellipsis")
     for each in found:
-        table.add_row(*(Text(cell) for cell in _row(each, whole=False)))
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in _row(each, whole=False)))
     Console(no_color=plain, highlight=False).print(table)
 
 
@@ -161,7 +179,7 @@ def _prompt_text(content: object) -> str:
     return printable("\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in parts))
 
 
-@sessions.command("delete")
+@sessions.command("delete", short_help="Delete one conversation for good.")
 @click.argument("session")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

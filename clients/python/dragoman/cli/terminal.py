@@ -5,14 +5,15 @@ import re
 import sys
 from typing import TextIO
 
-_COMMANDING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COMMANDING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
     """Return *text* without control characters but newline and tab.
 
     What a model or a file says goes to a terminal, where an escape sequence could move the cursor, set the
-    title or fill the clipboard.
+    title or fill the clipboard, and where marks of direction could show a command in another order than the
+    one in which it will run.
     """
     return _COMMANDING.sub("", text.replace("\r\n", "\n"))
 

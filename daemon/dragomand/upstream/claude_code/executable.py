@@ -12,6 +12,8 @@ from dragomand.upstream.interface import Failure, UpstreamError
 _SDK = "claude_agent_sdk"
 _INSTALL = "Install it with `pip install 'dragoman[daemon]'`, or name your own in the setting claude.path."
 
+_CORRECT = "Correct it and run: dragoman daemon restart"
+
 
 def find_executable(configured: str | None, path: str | None) -> str:
     """Return the absolute path of the executable to start.
@@ -22,10 +24,12 @@ def find_executable(configured: str | None, path: str | None) -> str:
     """
     if configured:
         if not os.path.isabs(configured):
-            raise _missing(f"The setting claude.path is {configured!r}; it must be an absolute path.")
+            raise _missing(
+                f"The setting claude.path is {configured!r}; it must be an absolute path. {_CORRECT}"
+            )
         if not _is_program(configured):
             found = "is not executable" if os.path.exists(configured) else "does not exist"
-            raise _missing(f"The setting claude.path names {configured}, which {found}.")
+            raise _missing(f"The setting claude.path names {configured}, which {found}. {_CORRECT}")
         return configured
     bundled = find_bundled()
     if bundled is not None:
