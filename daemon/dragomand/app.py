@@ -51,7 +51,6 @@ from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
 from dragomand.upstream.messages_api import DEFAULT_URL, DirectSettings, MessagesApi, proxy_for
 
-
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
