@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -23,6 +24,7 @@ from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
 from dragomand.engine.admission import Admission
+from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.orchestrations import Orchestrations
@@ -33,10 +35,12 @@ from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
+from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
+from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers, token_count_handlers
@@ -71,12 +75,14 @@ class Engine:
         store: Store,
         upstream: Upstream,
         direct: MessagesApi,
+        agents: Agents,
         tasks: TaskGroup,
         logger: logging.Logger,
     ) -> None:
         """Construct everything; nothing runs yet. Turns and streams will run in *tasks*."""
         limits = config.limits
         self.auth = auth
+        self.agents = agents
         self.admission = Admission(
             max_running=limits.max_running,
             max_queued=limits.max_queued,
@@ -122,6 +128,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             clock=time.time,
             new_id=new_uuid,
@@ -135,6 +142,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            agents=self.agents,
             limits=query_limits(config),
             max_open=config.session.max_open,
             idle_s=config.session.idle_close_ms / 1000,
@@ -197,6 +205,7 @@ class App:
                 store=store,
                 upstream=upstream,
                 direct=direct,
+                agents=agent_library(paths),
                 tasks=tasks,
                 logger=logger,
             )
@@ -241,6 +250,8 @@ class App:
         engine = self.engine
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.auth),
+            **agent_handlers(engine.agents),
+            **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
             **token_count_handlers(engine.token_counts),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
@@ -261,6 +272,11 @@ class App:
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
 
 
+def agent_library(paths: Paths) -> Agents:
+    """Return the agents that are shipped, and those beside the settings file."""
+    return Agents(Path(__file__).parent / "agents", Path(paths.config_file).parent / "agents")
+
+
 def query_limits(config: Config) -> QueryLimits:
     """Return what the settings say of a query."""
     return QueryLimits(
@@ -279,6 +295,8 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
         if store.moved_aside:
             damaged = {"path": store.moved_aside.path, "reason": store.moved_aside.reason}
             logger.error("the database was damaged and moved aside; the history begins empty", extra=damaged)
+        if store.recovery_due:
+            logger.error("the disk is full: turns that were cut off are marked once something can be written")
         if store.unfinished_delete:
             logger.error("deleted text is not overwritten yet", extra={"reason": store.unfinished_delete})
         cut_off = await complete_interrupted(store, time.time)

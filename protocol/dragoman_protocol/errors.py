@@ -115,6 +115,14 @@ class PermissionData(ErrorData):
     by: str | None = None
 
 
+class AgentData(ErrorData):
+    """Which agent was meant."""
+
+    agent: str | None = None
+    nearest: str | None = None
+    """The known agent most like it."""
+
+
 class ErrorKind(NamedTuple):
     """One row of the registry."""
 
@@ -167,11 +175,14 @@ _ROWS = (
     ErrorKind(1305, "stream_not_open", "The session has no open stream; call `stream/open`.", SessionData),
     ErrorKind(1306, "turn_interrupted", "The turn was cut off by the end of the daemon and has no answer.",
               SessionData),
+    ErrorKind(1310, "agent_not_found", "There is no such agent; `agent/list` lists those there are.",
+              AgentData),
     ErrorKind(1400, "claude_not_found", "The Claude Code executable was not found.", TurnData),
     ErrorKind(1401, "claude_crashed", "Claude Code ended unexpectedly.", TurnData, True),
     ErrorKind(1402, "claude_protocol", "Claude Code said something that cannot be understood.", TurnData),
     ErrorKind(1403, "upstream_unavailable", "This way to reach Claude is not available.", StepData),
-    ErrorKind(1500, "storage_full", "The disk is full; reading and cancelling still work.", ErrorData, True),
+    ErrorKind(1500, "storage_full", "The disk is full; free some space and try again. Reading still works.",
+              ErrorData, True),
     ErrorKind(1501, "storage_failed", "The session database could not be used.", PathData),
     ErrorKind(1600, "permission_not_found", "There is no such pending permission.", PermissionData),
     ErrorKind(1601, "already_resolved", "The permission was decided already.", PermissionData),

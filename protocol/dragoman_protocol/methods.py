@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from . import auth, lifecycle, limits, orchestrate, query, session, stream
+from . import agent, auth, lifecycle, limits, model, orchestrate, query, session, stream
 from .values import Empty
 
 Lane = Literal["inline", "session", "free"]
@@ -58,7 +58,7 @@ _DIRECT = ("auth_required", "auth_failed", "throttled", "quota_exhausted", "upst
 _TURN = (
     *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
     "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed",
-    "schema_mismatch",
+    "schema_mismatch", "agent_not_found",
 )  # fmt: skip
 
 _ROWS = (
@@ -116,6 +116,13 @@ _ROWS = (
            stream.StreamInterruptParams, stream.StreamInterruptResult, ("session_not_found",), scope="query"),
     Method("stream/close", "End the session's process; the session stays and can be continued.",
            stream.StreamCloseParams, Empty, ("stream_not_open",), lane="session", scope="query"),
+    # -- agents, models
+    Method("agent/list", "The agents of the library: presets, and the user's own files.",
+           agent.AgentListParams, agent.AgentListResult, scope="query"),
+    Method("agent/get", "One agent of the library with its whole definition.", agent.AgentGetParams,
+           agent.AgentGetResult, ("agent_not_found",), scope="query"),
+    Method("model/list", "The models that have aliases, and what their presets choose.", Empty,
+           model.ModelListResult, lane="inline"),
     # -- permissions, limits, the daemon
     Method("permission/respond", "Decide a pending permission, from any connection that may approve.",
            lifecycle.PermissionRespondParams, lifecycle.PermissionRespondResult,

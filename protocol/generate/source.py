@@ -14,7 +14,8 @@ from typing import NamedTuple
 import msgspec
 
 VALUE_MODULES = (
-    "values", "content", "auth", "session", "query", "stream", "orchestrate", "limits", "lifecycle",
+    "values", "content", "auth", "agent", "model", "session", "query", "stream", "orchestrate",
+    "limits", "lifecycle",
 )  # fmt: skip
 """Modules whose types travel, in reading order; the data types of `errors` are added where needed."""
 

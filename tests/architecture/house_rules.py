@@ -14,6 +14,8 @@ VALUES = frozenset(
         "values",
         "content",
         "auth",
+        "agent",
+        "model",
         "session",
         "query",
         "stream",

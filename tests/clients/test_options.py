@@ -2,7 +2,17 @@ import os
 from pathlib import Path
 
 import pytest
-from dragoman.options import QueryOptions, query_params
+from dragoman.options import (
+    QueryOptions,
+    query_params,
+    with_agent,
+    with_agents,
+    with_haiku,
+    with_model,
+    with_opus,
+    with_sonnet,
+)
+from dragoman_protocol.agent import AgentDefinition
 from dragoman_protocol.query import QueryRunParams
 
 
@@ -45,3 +55,36 @@ def test_a_span_that_no_clock_can_tell(span: float) -> None:
 def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="modle"):
         query_params("x", {"modle": "opus"})  # type: ignore[typeddict-unknown-key]
+
+
+def test_presets() -> None:
+    """02.8 to 02.10."""
+    assert with_opus() == {"model": "opus", "fallback_model": "sonnet", "max_turns": 10}
+    assert with_sonnet() == {"model": "sonnet", "max_turns": 5}
+    assert with_haiku() == {"model": "haiku", "max_turns": 3}
+
+
+def test_a_preset_keeps_what_it_does_not_choose() -> None:
+    options: QueryOptions = {"title": "T", "max_turns": 1}
+    assert with_opus(options) == {"title": "T", "model": "opus", "fallback_model": "sonnet", "max_turns": 10}
+    assert with_haiku(with_opus()) == {"model": "haiku", "max_turns": 3}
+    assert options == {"title": "T", "max_turns": 1}
+
+
+def test_any_model() -> None:
+    """02.11."""
+    assert with_model({}, "claude-x") == {"model": "claude-x"}
+    assert with_model(with_opus(), "claude-x") == {"model": "claude-x", "max_turns": 10}
+    assert with_model({}, "a", ["b", "c"]) == {"model": "a", "fallback_model": ["b", "c"]}
+
+
+def test_agents_are_added() -> None:
+    """02.12, 02.13."""
+    one = AgentDefinition(description="1", prompt="p")
+    two = AgentDefinition(description="2", prompt="p")
+    options = with_agent({"title": "T"}, "a", one)
+    assert options == {"title": "T", "agents": {"a": one}}
+    assert with_agent(options, "b", two) == {"title": "T", "agents": {"a": one, "b": two}}
+    assert with_agents({"a": one}) == {"agents": {"a": one}}
+    assert with_agents(options, {"a": two}) == {"title": "T", "agents": {"a": two}}
+    assert options["agents"] == {"a": one}

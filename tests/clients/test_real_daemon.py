@@ -11,7 +11,7 @@ from typing import Any
 
 import dragoman
 import pytest
-from dragoman.errors import RequestCancelledError, SessionNotFoundError
+from dragoman.errors import AgentNotFoundError, RequestCancelledError, SessionNotFoundError
 from dragoman.sync import Client
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import (
@@ -174,3 +174,25 @@ def test_one_client_works_and_another_watches(world: Any) -> None:
             if numbers[-1:] == [watching.last.seq]:
                 break
         assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_an_agent_of_the_users_own_and_none_of_the_folders(world: Any) -> None:
+    """02.26, 02.30; who has written a repository does not choose who answers in it."""
+    world.sim.reset()
+    mine = Path(world.paths.config_file).parent / "agents" / "sam.md"
+    theirs = world.work / ".claude" / "agents" / "trap.md"
+    for file in (mine, theirs):
+        file.parent.mkdir(parents=True)
+        file.write_text(
+            f"---\ndescription: of {file.stem}\ntools: Read\nmodel: haiku\n---\nYou are {file.stem}.\n"
+        )
+    with connect(world) as claude:
+        assert [each.name for each in claude.agent_list().data if each.source == "user"] == ["sam"]
+        answer = claude.query("hello", cwd=world.work, agent="sam")
+        assert str(answer.model).startswith("claude-haiku-")
+        with pytest.raises(AgentNotFoundError, match="There is no agent `trap`"):
+            claude.query("hello", cwd=world.work, agent="trap")
+    bodies = [str(record["body"]) for record in world.sim.requests() if record["path"] == "/v1/messages"]
+    assert len(bodies) == 1
+    assert "You are sam." in bodies[0]
+    assert "trap" not in bodies[0]

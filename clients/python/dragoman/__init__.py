@@ -8,20 +8,34 @@
             print(event)
 
 Importing this package imports nothing else: `connect`, `query` and `stream` load the blocking client when
-they are first used, `dragoman.aio` the asyncio one, `dragoman.errors` the classes of errors.
+they are first used, `dragoman.aio` the asyncio one, `dragoman.errors` the classes of errors,
+`dragoman.options` and `dragoman.agents` build options and agents, `dragoman.content` reads answers.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dragoman import aio, errors
+    from dragoman import agents, aio, content, errors, options
     from dragoman.sync import Client, Stream, connect, query, stream
 
-__all__ = ["Client", "DragomanError", "Stream", "__version__", "aio", "connect", "errors", "query", "stream"]
+__all__ = [
+    "Client",
+    "DragomanError",
+    "Stream",
+    "__version__",
+    "agents",
+    "aio",
+    "connect",
+    "content",
+    "errors",
+    "options",
+    "query",
+    "stream",
+]
 
 __version__ = "0.1.0"
 
 _LAZY = {"Client": "sync", "Stream": "sync", "connect": "sync", "query": "sync", "stream": "sync"}
-_MODULES = ("aio", "errors")
+_MODULES = ("agents", "aio", "content", "errors", "options")
 
 
 class DragomanError(Exception):

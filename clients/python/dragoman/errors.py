@@ -17,6 +17,7 @@
         │   ├── InvalidRequestError      invalid_request
         │   ├── MethodNotFoundError      method_not_found
         │   ├── InvalidParamsError       invalid_params
+        │   ├── AgentNotFoundError       agent_not_found
         │   ├── NotInitializedError      not_initialized
         │   ├── AlreadyInitializedError  already_initialized
         │   ├── MessageTooLargeError     message_too_large
@@ -115,6 +116,10 @@ class MethodNotFoundError(ProtocolError):
 
 class InvalidParamsError(ProtocolError):
     """The parameters do not fit; `data.path` names the field."""
+
+
+class AgentNotFoundError(ProtocolError):
+    """No such agent; `data.nearest` is the one most like it."""
 
 
 class NotInitializedError(ProtocolError):

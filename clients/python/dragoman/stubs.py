@@ -7,6 +7,15 @@ request together and hand it to `_call`, which `dragoman.sync` and `dragoman.aio
 from abc import ABC, abstractmethod
 from typing import Any, Literal, TypeVar
 
+from dragoman_protocol.agent import (
+    AgentDefinition,
+    AgentGetParams,
+    AgentGetResult,
+    AgentListParams,
+    AgentListResult,
+    Effort,
+    PermissionMode,
+)
 from dragoman_protocol.auth import AuthStatusResult
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.lifecycle import (
@@ -17,6 +26,7 @@ from dragoman_protocol.lifecycle import (
     PermissionRespondResult,
 )
 from dragoman_protocol.limits import LimitsStateResult
+from dragoman_protocol.model import ModelListResult
 from dragoman_protocol.orchestrate import (
     OrchestrateItem,
     OrchestrateParallelParams,
@@ -26,10 +36,13 @@ from dragoman_protocol.query import (
     ApiOptions,
     CountTokensParams,
     CountTokensResult,
-    PermissionMode,
+    McpServer,
     Priority,
     QueryRunParams,
     QueryRunResult,
+    SettingSource,
+    SystemPromptPreset,
+    ThinkingChoice,
     Upstream,
 )
 from dragoman_protocol.session import (
@@ -97,14 +110,30 @@ class Calls(ABC):
         output_schema: dict[str, Any] | None = None,
         output_attempts: int | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> QueryRunResult:
@@ -126,8 +155,30 @@ class Calls(ABC):
         output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
             fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -136,7 +187,8 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -155,6 +207,8 @@ class Calls(ABC):
             output_attempts=output_attempts,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -162,6 +216,20 @@ class Calls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return self._call("query/run", params, QueryRunResult, timeout_s)
@@ -295,14 +363,30 @@ class Calls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> StreamOpenResult:
@@ -310,8 +394,30 @@ class Calls(ABC):
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -320,7 +426,8 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -329,6 +436,8 @@ class Calls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -336,6 +445,20 @@ class Calls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return self._call("stream/open", params, StreamOpenResult, timeout_s)
@@ -357,7 +480,7 @@ class Calls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `stream_not_open`.
+        `agent_not_found`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -415,6 +538,29 @@ class Calls(ABC):
         """
         params = StreamCloseParams(session_id=session_id)
         return self._call("stream/close", params, Empty, timeout_s)
+
+    def agent_list(self, *, group: str | None = None, timeout_s: float | None = None) -> AgentListResult:
+        """The agents of the library: presets, and the user's own files.
+
+        Needs the scope `query`.
+        """
+        params = AgentListParams(group=group)
+        return self._call("agent/list", params, AgentListResult, timeout_s)
+
+    def agent_get(self, *, name: str, timeout_s: float | None = None) -> AgentGetResult:
+        """One agent of the library with its whole definition.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `agent_not_found`.
+        """
+        params = AgentGetParams(name=name)
+        return self._call("agent/get", params, AgentGetResult, timeout_s)
+
+    def model_list(self, *, timeout_s: float | None = None) -> ModelListResult:
+        """The models that have aliases, and what their presets choose."""
+        params = Empty()
+        return self._call("model/list", params, ModelListResult, timeout_s)
 
     def permission_respond(
         self,
@@ -496,14 +642,30 @@ class AsyncCalls(ABC):
         output_schema: dict[str, Any] | None = None,
         output_attempts: int | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> QueryRunResult:
@@ -525,8 +687,30 @@ class AsyncCalls(ABC):
         output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
             fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -535,7 +719,8 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -554,6 +739,8 @@ class AsyncCalls(ABC):
             output_attempts=output_attempts,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -561,6 +748,20 @@ class AsyncCalls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return await self._call("query/run", params, QueryRunResult, timeout_s)
@@ -694,14 +895,30 @@ class AsyncCalls(ABC):
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
-        fallback_model: str | None = None,
-        system_prompt: str | None = None,
+        fallback_model: str | list[str] | None = None,
+        agent: str | None = None,
+        agents: dict[str, AgentDefinition] | None = None,
+        system_prompt: str | SystemPromptPreset | None = None,
         append_system_prompt: str | None = None,
         allowed_tools: list[str] | None = None,
         disallowed_tools: list[str] | None = None,
         tools: list[str] | None = None,
         permission_mode: PermissionMode | None = None,
         max_turns: int | None = None,
+        max_budget_usd: float | None = None,
+        task_budget_tokens: int | None = None,
+        thinking: ThinkingChoice | None = None,
+        effort: Effort | None = None,
+        mcp_servers: dict[str, McpServer] | None = None,
+        add_dirs: list[str] | None = None,
+        skills: list[str] | Literal['all'] | None = None,
+        settings: dict[str, Any] | None = None,
+        sandbox: dict[str, Any] | None = None,
+        setting_sources: list[SettingSource] | None = None,
+        plugins: list[str] | None = None,
+        betas: list[str] | None = None,
+        file_checkpointing: bool | None = None,
+        verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> StreamOpenResult:
@@ -709,8 +926,30 @@ class AsyncCalls(ABC):
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
+        fallback_model: Who answers when the model is overloaded or not available; several are tried in
+            order.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
+        max_budget_usd: Stop when the turn's Claude Code process has cost more, by its own estimate.
+        task_budget_tokens: Tokens that the model is told it has for the task, so that it can pace itself;
+            20 000 or more.
+        mcp_servers: By name. Needs the scope `tools`. A server that cannot be started fails the turn
+            before it begins.
+        add_dirs: More folders that tools may work in: absolute, like `cwd`.
+        skills: The skills to use: `all`, some by name, or `[]` for none. Needs the scope `tools` unless
+            empty.
+        settings: Claude Code settings above all others. They can run code: needs the scope `admin`.
+        sandbox: Claude Code's sandbox settings. `{"enabled": true}` needs the scope `tools`, anything else
+            `admin`.
+        setting_sources: Default `["user"]`; `[]` for none. The folder's own (`project`, `local`) are
+            refused: not trusted.
+        plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
+        betas: Beta features of the API, by header value; only with an API key.
+        file_checkpointing: Claude Code keeps copies of the files that it changes.
+        verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
+            run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
 
         Needs the scope `query`.
@@ -719,7 +958,8 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -728,6 +968,8 @@ class AsyncCalls(ABC):
             tags=tags,
             model=model,
             fallback_model=fallback_model,
+            agent=agent,
+            agents=agents,
             system_prompt=system_prompt,
             append_system_prompt=append_system_prompt,
             allowed_tools=allowed_tools,
@@ -735,6 +977,20 @@ class AsyncCalls(ABC):
             tools=tools,
             permission_mode=permission_mode,
             max_turns=max_turns,
+            max_budget_usd=max_budget_usd,
+            task_budget_tokens=task_budget_tokens,
+            thinking=thinking,
+            effort=effort,
+            mcp_servers=mcp_servers,
+            add_dirs=add_dirs,
+            skills=skills,
+            settings=settings,
+            sandbox=sandbox,
+            setting_sources=setting_sources,
+            plugins=plugins,
+            betas=betas,
+            file_checkpointing=file_checkpointing,
+            verbatim_prompt=verbatim_prompt,
             env=env,
         )
         return await self._call("stream/open", params, StreamOpenResult, timeout_s)
@@ -756,7 +1012,7 @@ class AsyncCalls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `stream_not_open`.
+        `agent_not_found`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return await self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -814,6 +1070,34 @@ class AsyncCalls(ABC):
         """
         params = StreamCloseParams(session_id=session_id)
         return await self._call("stream/close", params, Empty, timeout_s)
+
+    async def agent_list(
+        self,
+        *,
+        group: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AgentListResult:
+        """The agents of the library: presets, and the user's own files.
+
+        Needs the scope `query`.
+        """
+        params = AgentListParams(group=group)
+        return await self._call("agent/list", params, AgentListResult, timeout_s)
+
+    async def agent_get(self, *, name: str, timeout_s: float | None = None) -> AgentGetResult:
+        """One agent of the library with its whole definition.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `agent_not_found`.
+        """
+        params = AgentGetParams(name=name)
+        return await self._call("agent/get", params, AgentGetResult, timeout_s)
+
+    async def model_list(self, *, timeout_s: float | None = None) -> ModelListResult:
+        """The models that have aliases, and what their presets choose."""
+        params = Empty()
+        return await self._call("model/list", params, ModelListResult, timeout_s)
 
     async def permission_respond(
         self,

@@ -22,6 +22,7 @@ from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options, working_directory
 from .admission import Admission
+from .agents import Agents
 from .auth import Auth
 from .caller import Caller
 from .channel import Subscriber
@@ -60,6 +61,7 @@ class Queries:
         admission: Admission,
         sessions: Sessions,
         runs: Runs,
+        agents: Agents,
         limits: QueryLimits,
         clock: Callable[[], float],
         new_id: Callable[[], str],
@@ -72,6 +74,7 @@ class Queries:
         self._sessions = sessions
         self._choice = SessionChoice(sessions, roots=limits.roots, clock=clock, new_id=new_id)
         self._runs = runs
+        self._agents = agents
         self._limits = limits
         self._clock = clock
         self._new_id = new_id
@@ -105,9 +108,11 @@ class Queries:
         is raised with what had been said. Raises `EngineError`; see the method's table for the kinds.
         """
         self._auth.require()
-        options.check(params, caller, self._limits.allowed_env)
+        asked = options.digest(params)
+        params = await self._agents.answering(params)
+        options.check(params, caller, self._limits.allowed_env, self._limits.roots)
         options.check_times(params)
-        submission, joined = self._submit(params, caller)
+        submission, joined = self._submit(params, caller, asked)
         submission.waiters += 1
         if subscriber is not None:
             submission.watch(subscriber)
@@ -146,9 +151,8 @@ class Queries:
 
     # -- one submission
 
-    def _submit(self, params: QueryRunParams, caller: Caller) -> tuple[Submission, bool]:
+    def _submit(self, params: QueryRunParams, caller: Caller, asked: str) -> tuple[Submission, bool]:
         """Return the submission that carries this out, and whether it had been on its way already."""
-        asked = options.digest(params)
         message_id = params.message_id
         if message_id is not None and message_id in self._by_message:
             known = self._by_message[message_id]

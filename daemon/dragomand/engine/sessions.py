@@ -171,7 +171,8 @@ class Sessions:
         self._channels.pop(session_id, None)
 
     def _info(self, row: SessionRow) -> SessionInfo:
-        state: SessionState = "interrupted" if row.last_turn_status == "interrupted" else "idle"
+        # "running" without a running turn: it was cut off, and the disk is too full to say so.
+        state: SessionState = "interrupted" if row.last_turn_status in ("interrupted", "running") else "idle"
         channel = self._channels.get(row.session_id)
         if channel is not None and channel.turn_id:
             state = "running"

@@ -20,6 +20,7 @@ from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options
 from .admission import Admission, Permit
+from .agents import Agents
 from .auth import Auth
 from .caller import Caller
 from .channel import Channel
@@ -84,6 +85,7 @@ class Streams:
         admission: Admission,
         sessions: Sessions,
         runs: Runs,
+        agents: Agents,
         limits: QueryLimits,
         max_open: int,
         idle_s: float,
@@ -98,6 +100,7 @@ class Streams:
         self._sessions = sessions
         self._choice = SessionChoice(sessions, roots=limits.roots, clock=clock, new_id=new_id)
         self._runs = runs
+        self._agents = agents
         self._limits = limits
         self._max_open = max_open
         self._idle_s = idle_s
@@ -120,7 +123,8 @@ class Streams:
     async def open(self, params: StreamOpenParams, caller: Caller) -> tuple[str, Channel]:
         """Start the session's process and return its id and channel. Raises `EngineError`."""
         self._auth.require()
-        options.check(params, caller, self._limits.allowed_env)
+        params = await self._agents.answering(params)
+        options.check(params, caller, self._limits.allowed_env, self._limits.roots)
         if self._stopping:
             raise EngineError("draining")
         if len(self._open) >= self._max_open:
@@ -161,7 +165,7 @@ class Streams:
         if stream is None or stream.opened is None or stream.closing.is_set():
             raise EngineError("stream_not_open", session_id=params.session_id)
         # Whoever writes into a stream must be allowed what it was opened with.
-        options.check(stream.params, caller, self._limits.allowed_env)
+        options.check(stream.params, caller, self._limits.allowed_env, self._limits.roots)
         if stream.turn is not None:
             raise EngineError(
                 "session_busy",

@@ -14,7 +14,7 @@ UpstreamName = Literal["claude_code", "messages_api"]
 WIRE: dict[str, AnsweredBy] = {"claude_code": "claudeCode", "messages_api": "messagesApi"}
 """As it travels."""
 
-_OF_BOTH = {"model", "system_prompt", "tools", "max_turns"}
+_OF_BOTH = {"model", "system_prompt", "thinking", "tools", "max_turns"}
 _ONLY_CLAUDE_CODE = {
     field.name: field.encode_name
     for field in msgspec.structs.fields(TurnOptions)
@@ -93,6 +93,8 @@ def _agentic(options: AnswerOptions) -> str | None:
     """Return the first option that the Messages API does not have, as it travels."""
     if options.tools:
         return "tools"
+    if options.system_prompt is not None and not isinstance(options.system_prompt, str):
+        return "systemPrompt.preset"
     for name, wire in _ONLY_CLAUDE_CODE.items():
         if getattr(options, name):
             return wire

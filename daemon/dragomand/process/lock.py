@@ -76,7 +76,10 @@ class InstanceLock:
         return cls(file, paths)
 
     def record(self, socket: str | None, version: str) -> dict[str, object]:
-        """Write into the lock file who holds it and where it listens, and return what was written."""
+        """Write into the lock file who holds it and where it listens, and return it.
+
+        On a full disk the record stays empty: whoever has our environment finds the socket without it.
+        """
         pid = os.getpid()
         entry: dict[str, object] = {
             "pid": pid,
@@ -85,8 +88,11 @@ class InstanceLock:
             "version": version,
         }
         text = json.dumps(entry).encode() + b"\n"
-        os.pwrite(self._file, text, 0)
-        os.ftruncate(self._file, len(text))
+        try:
+            written = os.pwrite(self._file, text, 0)
+        except OSError:
+            written = 0
+        os.ftruncate(self._file, written if written == len(text) else 0)
         return entry
 
     def leaving(self) -> None:

@@ -120,10 +120,15 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _primary_code(error) in _DAMAGED
 
 
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether there was no space for a write."""
+    return _primary_code(error) == sqlite3.SQLITE_FULL
+
+
 def translated(path: str, error: sqlite3.Error) -> StorageError:
     """Return what the store raises for SQLite's `error`; the caller adds ``from error``."""
     code = _primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
+    if is_full(error):
         return StorageFullError(
             path, "no space is left for the write. Free some on this disk; the next write is tried anew"
         )

@@ -18,15 +18,18 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
+from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
 from dragomand.store import sessions, transcripts
-from dragomand.store.connection import Connection, connect
+from dragomand.store.connection import Connection, connect, is_full
 from dragomand.store.errors import StorageError
 from dragomand.store.group_commit import GroupCommit, Job
 from dragomand.store.migrate import migrate, read_migrations
 from dragomand.store.rows import ItemRow, MovedAside, ProcessRunRow, SessionRow, TurnRow
+
+T = TypeVar("T")
 
 
 class Store:
@@ -41,6 +44,8 @@ class Store:
         """Ids of sessions whose turn a dead daemon left `running`: now `interrupted`, with a new epoch."""
         self.moved_aside = moved_aside
         """Not None: the history could not be read and is at another path now; this database began empty."""
+        self.recovery_due = False
+        """For want of space the turns that a dead daemon left are not marked yet; the next write tries it."""
         self.unfinished_delete: str | None = None
         """Why the text of a deleted session could not be overwritten; tried again at each opening."""
         self._commits = commits
@@ -49,27 +54,37 @@ class Store:
     async def open(cls, path: str, *, clock: Callable[[], float]) -> "Store":
         """Open the database at `path`, or create it (mode 0600) in an existing folder; `clock`: Unix seconds.
 
-        Applies the migrations it lacks and marks turns that are still `running` as `interrupted`. A file that
+        Applies the migrations it lacks and marks turns that are still `running` as `interrupted`; on a full
+        disk that is left to the first write that succeeds. A file that
         SQLite finds damaged is renamed, never deleted, and reported in `moved_aside`. Raises `StorageError`
         (`NewerSchemaError` for a newer version's database, which is left as it is).
         """
         now = clock()
 
-        def prepare(connection: sqlite3.Connection) -> tuple[list[str], bool]:
+        def prepare(connection: sqlite3.Connection) -> tuple[list[str] | None, bool]:
             migrate(connection, path, read_migrations(), now)
-            return _recover(connection), sessions.is_scrub_due(connection)
+            return _recover_if_possible(connection), sessions.is_scrub_due(connection)
 
         connection, (recovered, scrub_due), moved_aside = await connect(path, prepare, now)
         unfinished = await _finish_delete(connection) if scrub_due else None
         commits = GroupCommit(connection, path)
         commits.start()
-        store = cls(path, commits, recovered, moved_aside)
+        store = cls(path, commits, recovered or [], moved_aside)
+        store.recovery_due = recovered is None
         store.unfinished_delete = unfinished
         return store
 
     async def close(self) -> None:
         """Finish the writes that were called, bring the log into the database and close it. Twice is fine."""
         await self._commits.close()
+
+    async def _write(self, job: Job[T]) -> T:
+        """Do the job; before the first, what the opening could not do. Whoever comes meanwhile does it too:
+        a second time it finds nothing, because no turn is opened before it is done."""
+        if self.recovery_due:
+            await self._commits.write(Job(_interrupt_running))
+            self.recovery_due = False
+        return await self._commits.write(job)
 
     # -- writes: each returns after its commit
 
@@ -82,7 +97,7 @@ class Store:
         there is no such session.
         """
         row, kept, session = copy(turn), _kept(items), copy(new_session)
-        await self._commits.write(
+        await self._write(
             Job(lambda db: transcripts.open_turn(db, self.path, row, kept, session), *_weight(kept))
         )
 
@@ -90,7 +105,7 @@ class Store:
         """Write items of one session that continue its `seq` without a gap; of any of its turns."""
         kept = _kept(items)
         if kept:
-            await self._commits.write(
+            await self._write(
                 Job(lambda db: transcripts.append_items(db, self.path, kept), *_weight(kept))
             )
 
@@ -100,7 +115,7 @@ class Store:
         Every field of `turn` is written. Raises `UnknownRowError` if that turn is not running.
         """
         row, kept = copy(turn), _kept(items)
-        await self._commits.write(
+        await self._write(
             Job(lambda db: transcripts.close_turn(db, self.path, row, kept), *_weight(kept))
         )
 
@@ -125,26 +140,26 @@ class Store:
             "updated_at": updated_at,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
-        await self._commits.write(Job(lambda db: sessions.update_session(db, self.path, session_id, changes)))
+        await self._write(Job(lambda db: sessions.update_session(db, self.path, session_id, changes)))
 
     async def record_run(self, run: ProcessRunRow) -> None:
         """Write or replace the record of one run. Raises `UnknownRowError` if its session does not exist."""
         row = copy(run)
-        await self._commits.write(Job(lambda db: sessions.record_run(db, self.path, row)))
+        await self._write(Job(lambda db: sessions.record_run(db, self.path, row)))
 
     async def delete_session(self, session_id: str) -> bool:
         """Delete a session and all of its rows; False if there was none.
 
         When this returns, their text is overwritten in the database and gone from its log.
         """
-        return await self._commits.write(
+        return await self._write(
             Job(lambda db: sessions.delete_session(db, session_id), scrubbed=sessions.note_scrubbed)
         )
 
     async def set_state(self, key: str, value: bytes) -> None:
         """Keep `value` under `key` for another part of the daemon, replacing what was there."""
         sql = "INSERT OR REPLACE INTO state VALUES (?, ?)"
-        await self._commits.write(Job(lambda db: db.execute(sql, (key, value)) and None, size=len(value)))
+        await self._write(Job(lambda db: db.execute(sql, (key, value)) and None, size=len(value)))
 
     # -- reads
 
@@ -211,10 +226,20 @@ class Store:
         return {**dict(zip(("sessions", "turns", "items"), found, strict=True)), "bytes": _size(self.path)}
 
 
-def _recover(connection: sqlite3.Connection) -> list[str]:
+def _recover_if_possible(connection: sqlite3.Connection) -> list[str] | None:
+    """Mark the turns that a dead daemon left; None if the disk is too full for it."""
     connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        return transcripts.interrupt_running(connection, uuid.uuid4().hex)
+    try:
+        with connection:
+            return _interrupt_running(connection)
+    except sqlite3.Error as error:
+        if not is_full(error):
+            raise
+        return None
+
+
+def _interrupt_running(connection: sqlite3.Connection) -> list[str]:
+    return transcripts.interrupt_running(connection, uuid.uuid4().hex)
 
 
 async def _finish_delete(connection: Connection) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dragoman_protocol.content import Prompt
-from dragoman_protocol.query import ApiOptions
+from dragoman_protocol.query import ApiOptions, ThinkingChoice
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import Event
 
@@ -77,13 +77,37 @@ class RunSpec:
     """`TurnOutcome.message_count` of the last turn; a conversation with fewer now is a `mismatch`."""
     model: str | None = None
     fallback_model: str | None = None
+    """Several have commas between them."""
+    agent: str | None = None
+    """Who answers: a name in `agents`."""
+    agents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Definitions in Claude Code's own form."""
     system_prompt: str | None = None
     append_system_prompt: str | None = None
+    exclude_dynamic_sections: bool = False
     allowed_tools: tuple[str, ...] | None = None
     disallowed_tools: tuple[str, ...] | None = None
     tools: tuple[str, ...] | None = None
     permission_mode: str | None = None
     max_turns: int | None = None
+    max_budget_usd: float | None = None
+    task_budget_tokens: int | None = None
+    thinking: ThinkingChoice | None = None
+    effort: str | None = None
+    mcp_servers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name, in Claude Code's own form."""
+    add_dirs: tuple[Path, ...] = ()
+    """Already checked, like `cwd`."""
+    skills: tuple[str, ...] | None = None
+    """The only ones there are; None: all that Claude Code finds."""
+    settings: dict[str, Any] | None = None
+    """Above all other settings."""
+    setting_sources: tuple[str, ...] | None = None
+    """None: the user's own alone."""
+    plugins: tuple[str, ...] = ()
+    betas: tuple[str, ...] = ()
+    file_checkpointing: bool = False
+    verbatim_prompt: bool = False
     env: dict[str, str] = field(default_factory=dict)
     """Already checked against the allow-list."""
     api: ApiOptions | None = None

@@ -1,4 +1,4 @@
-"""The models by alias, and what their tokens cost: the one table.
+"""What the models' tokens cost, and which one an alias means (`dragoman_protocol.model` has the table).
 
 Prices are Anthropic's list prices in US dollars for a million tokens, as Claude Code 2.1.331 reckons with
 them. What a call to a model costs that is not here is unknown, not 0.
@@ -6,12 +6,7 @@ them. What a call to a model costs that is not here is unknown, not 0.
 
 from dataclasses import dataclass
 
-ALIASES = {
-    "opus": "claude-opus-5-5",
-    "sonnet": "claude-sonnet-5-5",
-    "haiku": "claude-haiku-5-5",
-}
-"""The current model of each family."""
+from dragoman_protocol.model import BY_ALIAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,8 @@ class Tokens:
 
 def resolve(name: str) -> str:
     """Return the full name of a model that is named by alias or in full."""
-    return ALIASES.get(name, name)
+    found = BY_ALIAS.get(name)
+    return name if found is None else found.model
 
 
 def cost_usd(model: str | None, tokens: Tokens) -> float | None:

@@ -76,13 +76,13 @@ def test_every_option(run: Callable[..., Any], served: Any, tmp_path: Path) -> N
     options = [
         "--cwd", str(tmp_path), "-m", "haiku", "--allow", "Read", "--allow", "Bash(git *)", "--deny", "Edit",
         "--permission-mode", "bypassPermissions", "--system", "Be brief.", "--max-turns", "3",
-        "--timeout", "1.5", "--title", "T", "--tag", "x",
+        "--timeout", "1.5", "--title", "T", "--tag", "x", "--agent", "debugger",
     ]  # fmt: skip
     assert run("ask", "Hi", *options).status == 0
     assert asked(served) == {
         "prompt": "Hi", "cwd": str(tmp_path), "model": "haiku", "allowedTools": ["Read", "Bash(git *)"],
         "disallowedTools": ["Edit"], "permissionMode": "bypassPermissions", "appendSystemPrompt": "Be brief.",
-        "maxTurns": 3, "timeoutMs": 1500, "title": "T", "tags": ["x"],
+        "maxTurns": 3, "agent": "debugger", "timeoutMs": 1500, "title": "T", "tags": ["x"],
     }  # fmt: skip
     assert served.requests[0][1]["scopes"][-1] == "admin"
 

@@ -22,6 +22,7 @@ from dragoman_protocol.query import QueryRunParams
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import AssistantText, Event, StreamOpenParams, TextDelta
 from dragomand.engine.admission import Admission
+from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.caller import Approver, Caller
@@ -44,6 +45,8 @@ from dragomand.upstream.interface import (
     TurnOutcome,
 )
 
+PRESETS = Path(Agents.__init__.__code__.co_filename).parents[1] / "agents"
+"""The agents that are shipped."""
 PATIENCE_S = 30.0
 """Longest wait for anything; only a failing test waits so long."""
 
@@ -397,6 +400,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         permissions = Permissions(
             timeout_s=figures["permission_timeout_s"], clock=clock, new_id=new_id, logger=logger
         )
+        agents = Agents(PRESETS, folder / "agents")
         runs = Runs(upstream=upstream, store=store, permissions=permissions, clock=clock, new_id=new_id)
         limits = QueryLimits(
             timeout_ms=figures["timeout_ms"],
@@ -410,6 +414,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             "admission": admission,
             "sessions": sessions,
             "runs": runs,
+            "agents": agents,
             "limits": limits,
             "clock": clock,
             "new_id": new_id,

@@ -4,8 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dragoman_protocol.agent import AgentDefinition
 from dragoman_protocol.content import TextBlock
-from dragoman_protocol.query import QueryRunParams, TurnOptions
+from dragoman_protocol.query import (
+    McpServer,
+    QueryRunParams,
+    SystemPromptPreset,
+    ThinkingChoice,
+    TurnOptions,
+)
 from dragomand.engine import options
 from dragomand.engine.caller import Caller
 from dragomand.engine.errors import EngineError
@@ -68,6 +75,13 @@ def test_without_the_scope_there_are_no_tools() -> None:
         ({"max_turns": 0}, "$.maxTurns"),
         ({"model": "op\0us"}, "$.model"),
         ({"fallback_model": "\0"}, "$.fallbackModel"),
+        ({"fallback_model": ["a", "\0"]}, "$.fallbackModel[1]"),
+        ({"agent": "\0"}, "$.agent"),
+        ({"betas": ["\0"]}, "$.betas[0]"),
+        ({"plugins": ["/\0"]}, "$.plugins[0]"),
+        ({"add_dirs": ["/\0"]}, "$.addDirs[0]"),
+        ({"skills": ["\0"]}, "$.skills[0]"),
+        ({"setting_sources": ["project"]}, "$.settingSources"),
         ({"tools": ["Read", "W\0"]}, "$.tools[1]"),
         ({"allowed_tools": ["\0"]}, "$.allowedTools[0]"),
         ({"disallowed_tools": ["\0"]}, "$.disallowedTools[0]"),
@@ -105,6 +119,25 @@ def test_the_upstream_is_told_everything() -> None:
         permission_mode="plan",
         max_turns=3,
         env={"LANG": "C"},
+        agent="a",
+        agents={"a": AgentDefinition(description="d", prompt="p", tools=["Read", "Bash"], max_turns=1)},
+        max_budget_usd=0.5,
+        task_budget_tokens=30_000,
+        thinking=ThinkingChoice(type="adaptive"),
+        effort="high",
+        mcp_servers={
+            "m": McpServer(command="c", env={"A": "1"}),
+            "h": McpServer(type="http", url="u"),
+        },
+        add_dirs=["/"],
+        skills=["one"],
+        settings={"x": 1},
+        sandbox={"enabled": True},
+        setting_sources=[],
+        plugins=["/p"],
+        betas=["b"],
+        file_checkpointing=True,
+        verbatim_prompt=True,
     )
     session = SessionRow(
         session_id="s", created_at=0, updated_at=0, epoch="e", cwd="/w", claude_message_count=4
@@ -119,7 +152,7 @@ def test_the_upstream_is_told_everything() -> None:
         "fallback_model": "haiku",
         "system_prompt": "sp",
         "append_system_prompt": "asp",
-        "allowed_tools": ("Read",),
+        "allowed_tools": ("Read", "Skill(one)"),
         "disallowed_tools": ("Write",),
         "tools": ("Read", "Write"),
         "permission_mode": "plan",
@@ -129,6 +162,22 @@ def test_the_upstream_is_told_everything() -> None:
         "output_schema": None,
         "history": (),
         "deltas_wanted": spec.deltas_wanted,
+        "agent": "a",
+        "agents": {"a": {"description": "d", "prompt": "p", "tools": ["Read"]}},
+        "exclude_dynamic_sections": False,
+        "max_budget_usd": 0.5,
+        "task_budget_tokens": 30_000,
+        "thinking": ThinkingChoice(type="adaptive"),
+        "effort": "high",
+        "mcp_servers": {"m": {"command": "c", "env": {"A": "1"}}, "h": {"type": "http", "url": "u"}},
+        "add_dirs": (Path("/"),),
+        "skills": ("one",),
+        "settings": {"x": 1, "sandbox": {"enabled": True}},
+        "setting_sources": (),
+        "plugins": ("/p",),
+        "betas": ("b",),
+        "file_checkpointing": True,
+        "verbatim_prompt": True,
     }
     assert spec.deltas_wanted()
     assert options.to_spec(chosen, who("tools"), session, resume=None).resume_message_count is None
@@ -150,6 +199,64 @@ def test_an_instruction_is_added_to_the_system_prompt(
     given = TurnOptions(append_system_prompt=chosen)
     spec = options.to_spec(given, who("tools"), session, resume=None, instruction=instruction)
     assert spec.append_system_prompt == told
+
+
+TOOLS = ["Read", "Bash(git *)", "Grep", "mcp__m__t"]
+SESSION = SessionRow(session_id="s", created_at=0, updated_at=0, epoch="e", cwd="/w")
+
+
+def spec_of(*scopes: str, **chosen: Any) -> Any:
+    return options.to_spec(TurnOptions(**chosen), who(*scopes), SESSION, resume=None)
+
+
+def test_several_fallbacks_become_one_argument() -> None:
+    assert spec_of("tools", fallback_model=["haiku", "sonnet"]).fallback_model == "haiku,sonnet"
+    assert spec_of("tools", fallback_model=[]).fallback_model is None
+
+
+def test_the_preset_prompt_may_be_added_to() -> None:
+    prompt = SystemPromptPreset(preset="claude_code", append="more", exclude_dynamic_sections=True)
+    spec = spec_of("tools", system_prompt=prompt)
+    assert (spec.append_system_prompt, spec.exclude_dynamic_sections) == ("more", True)
+    assert spec.system_prompt is None
+    spec = spec_of("tools", system_prompt=SystemPromptPreset(preset="claude_code"), append_system_prompt="b")
+    assert (spec.append_system_prompt, spec.exclude_dynamic_sections) == ("b", False)
+
+
+def test_all_skills_are_used_without_asking() -> None:
+    spec = spec_of("tools", skills="all", allowed_tools=["Read"])
+    assert (spec.skills, spec.allowed_tools) == (None, ("Read", "Skill"))
+    assert (spec_of("tools", skills=[]).skills, spec_of("tools", skills=[]).allowed_tools) == ((), None)
+
+
+def test_no_agent_has_a_tool_that_the_turn_does_not_have() -> None:
+    """Claude Code gives an agent that answers some of its tools whatever `--tools` says."""
+    agents = {
+        "some": AgentDefinition(description="d", prompt="p", tools=TOOLS),
+        "all": AgentDefinition(description="d", prompt="p"),
+    }
+
+    def tools(*scopes: str, **chosen: Any) -> dict[str, Any]:
+        found = spec_of(*scopes, agent="some", agents=agents, **chosen).agents
+        return {name: agent.get("tools") for name, agent in found.items()}
+
+    assert tools("tools") == {"some": TOOLS, "all": None}
+    assert tools("tools", tools=["Bash", "Write"]) == {"some": ["Bash(git *)", "mcp__m__t"], "all": None}
+    assert tools("query") == {"some": [], "all": []}
+
+
+def test_what_the_agent_says_of_the_turn_is_left_out_of_its_definition() -> None:
+    full = AgentDefinition(
+        description="d", prompt="p", model="opus", max_turns=3, effort="low", permission_mode="plan",
+        disallowed_tools=["Write"], background=True, skills=["s"], examples=["Do it"],
+    )  # fmt: skip
+    found = spec_of("tools", agent="a", agents={"a": full, "b": full}).agents
+    described = {"description": "d\n\nExamples:\n- Do it", "prompt": "p", "model": "opus", "skills": ["s"]}
+    assert found["a"] == described
+    assert found["b"] == {
+        **described, "maxTurns": 3, "effort": "low", "permissionMode": "plan", "disallowedTools": ["Write"],
+        "background": True,
+    }  # fmt: skip
 
 
 BASE = QueryRunParams(prompt="hi", cwd="/w", message_id="m")

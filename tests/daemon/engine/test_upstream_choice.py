@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from dragoman_protocol.query import AnswerOptions, ApiOptions
+from dragoman_protocol.query import AnswerOptions, ApiOptions, McpServer, SystemPromptPreset, ThinkingChoice
 from dragomand.engine.errors import EngineError
 from dragomand.engine.upstream_choice import choose
 
 AUTO = "claudeCode"
 DIRECT = "messagesApi"
+PRESET = SystemPromptPreset(preset="claude_code")
 
 
 def decide(cwd: str | None = None, bound: str | None = None, has_key: bool = True, **chosen: Any) -> Any:
@@ -26,6 +27,10 @@ def decide(cwd: str | None = None, bound: str | None = None, has_key: bool = Tru
         ({"tools": [], "cwd": "/w"}, AUTO, "working directory"),
         ({"tools": [], "permission_mode": "plan"}, AUTO, "permissionMode"),
         ({"tools": [], "append_system_prompt": "x"}, AUTO, "appendSystemPrompt"),
+        ({"tools": [], "system_prompt": PRESET}, AUTO, "systemPrompt.preset"),
+        ({"tools": [], "mcp_servers": {"m": McpServer(command="c")}}, AUTO, "mcpServers"),
+        ({"tools": [], "agent": "a"}, AUTO, "agent"),
+        ({"tools": [], "thinking": ThinkingChoice(type="adaptive")}, DIRECT, "no tools"),
         ({"tools": [], "has_key": False}, AUTO, "needs an API key"),
         ({"upstream": "claudeCode", "tools": []}, AUTO, "asked for"),
         ({"upstream": "messagesApi"}, DIRECT, "asked for"),

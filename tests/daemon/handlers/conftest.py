@@ -16,10 +16,12 @@ import msgspec
 import pytest
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.methods import METHODS
+from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
+from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
@@ -127,6 +129,8 @@ class House:
         self.status: Any = None
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.queries._auth),
+            **agent_handlers(engine.queries._agents),
+            **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),

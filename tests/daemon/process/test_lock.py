@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -127,6 +128,22 @@ def test_nobody_but_the_holder_is_called(paths: Paths, hold: Hold) -> None:
     with pytest.raises(LockedError):
         InstanceLock.acquire(paths, wait_ms=30)
     assert "called 0" in holder.communicate(timeout=10)[0]
+
+
+def test_a_full_disk_leaves_no_record(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lock = InstanceLock.acquire(paths)
+    lock.record("/before", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        assert lock.record("/r/rpc.sock", "1")["socket"] == "/r/rpc.sock"
+        assert read_record(paths) == {}
+        patched.setattr(os, "pwrite", lambda *_: 3)  # it became full in the middle
+        lock.record("/r/rpc.sock", "1")
+        assert read_record(paths) == {}
+    lock.release()
 
 
 def test_leaving_without_a_record(paths: Paths) -> None:

@@ -1,4 +1,7 @@
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,3 +84,22 @@ def rows() -> SimpleNamespace:
         return ProcessRunRow(run_id=run_id, session_id=session_id, **{"started_at": 5.0, **given})
 
     return SimpleNamespace(session=session, turn=turn, item=item, run=run)
+
+
+SMALL_DISK = 'mount -t tmpfs -o size=8m none "$1" || exit 77; exec "$2" -c "$3" "$1"'
+
+
+@pytest.fixture
+def on_a_small_disk(tmp_path: Path) -> Callable[[str], "subprocess.CompletedProcess[str]"]:
+    """Run a program with the path of a file system of 8 MiB, in a mount namespace of the test's own."""
+
+    def run(program: str) -> "subprocess.CompletedProcess[str]":
+        if shutil.which("unshare") is None:
+            pytest.skip("there is no unshare here, so no small file system can be mounted")
+        command = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), sys.executable, program]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
+        if done.returncode == 77 or done.stderr.startswith("unshare:"):
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        return done
+
+    return run

@@ -1,6 +1,5 @@
 # ruff: noqa: ASYNC221, ASYNC240 - nothing else runs in a test's event loop
 import asyncio
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -354,17 +353,10 @@ async def main():
 
 asyncio.run(main())
 """
-SMALL_DISK = 'mount -t tmpfs -o size=8m none "$1" || exit 77; exec "$2" -c "$3" "$1"'
 
 
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """A file system of 8 MiB in a mount namespace of the test's own."""
-    if shutil.which("unshare") is None:
-        pytest.skip("there is no unshare here, so no small file system can be mounted")
-    command = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), sys.executable, FULL_DISK]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
-    if done.returncode == 77 or done.stderr.startswith("unshare:"):
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+def test_a_disk_that_is_really_full(on_a_small_disk: Any) -> None:
+    done = on_a_small_disk(FULL_DISK)
     assert (done.stdout.strip(), done.stderr) == ("recovered", "")
 
 

@@ -1,12 +1,14 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dragomand.store import transcripts
 from dragomand.store.errors import DuplicateMessageError, StorageError, UnknownRowError
 from dragomand.store.store import Store
 
@@ -318,3 +320,63 @@ def test_the_store_is_light_to_import() -> None:
         "dragomand.engine",
         "importlib.resources",
     }
+
+
+FULL_AT_START = """
+import asyncio, os, signal, sys
+from dragomand.store.errors import StorageFullError
+from dragomand.store.rows import ItemRow, SessionRow, TurnRow
+from dragomand.store.store import Store
+
+path = os.path.join(sys.argv[1], "dragoman.db")
+ballast = os.path.join(sys.argv[1], "ballast")
+
+def turn(turn_id):
+    return TurnRow(turn_id=turn_id, session_id="s", status="running", started_at=1.0)
+
+async def begin():
+    store = await Store.open(path, clock=lambda: 1.0)
+    session = SessionRow(session_id="s", created_at=1.0, updated_at=1.0, epoch="e")
+    await store.open_turn(turn("cut off"), [], session)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def go_on():
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)): pass
+        except OSError: pass
+    store = await Store.open(path, clock=lambda: 1.0)
+    assert (store.recovered, store.recovery_due) == ([], True)
+    assert [each.status for each in await store.turns("s")] == ["running"]
+    try:
+        await store.open_turn(turn("later"), [])
+    except StorageFullError: pass
+    else: raise AssertionError("there was room")
+    os.unlink(ballast)
+    await asyncio.gather(*(store.open_turn(turn(name), []) for name in ("a", "b", "c")))
+    assert not store.recovery_due
+    statuses = [(each.turn_id, each.status) for each in await store.turns("s")]
+    assert statuses == [("cut off", "interrupted"), ("a", "running"), ("b", "running"), ("c", "running")]
+    await store.close()
+    print("marked")
+
+if not os.path.exists(path):
+    if not os.fork():
+        asyncio.run(begin())
+    assert os.wait()[1] == signal.SIGKILL
+asyncio.run(go_on())
+"""
+
+
+def test_a_disk_that_is_full_at_the_start_can_be_read(on_a_small_disk: Any) -> None:
+    done = on_a_small_disk(FULL_AT_START)
+    assert (done.stdout.strip(), done.stderr) == ("marked", "")
+
+
+async def test_what_else_fails_at_the_start_is_told(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("broken")
+
+    monkeypatch.setattr(transcripts, "interrupt_running", fail)
+    with pytest.raises(StorageError, match="broken"):
+        await Store.open(path, clock=lambda: 1.0)

@@ -1,12 +1,11 @@
 """Aliases and prices."""
 
 import pytest
-from dragomand.upstream.models import ALIASES, Tokens, cost_usd, resolve
+from dragomand.upstream.models import Tokens, cost_usd, resolve
 
 
 def test_aliases() -> None:
-    assert set(ALIASES) == {"opus", "sonnet", "haiku"}
-    assert resolve("opus") == ALIASES["opus"]
+    assert resolve("opus") == "claude-opus-5-5"
     assert resolve("claude-x") == "claude-x"
 
 

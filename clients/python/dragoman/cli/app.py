@@ -10,12 +10,14 @@ from dragoman.cli import exits
 from dragoman.cli.report import report
 
 _COMMANDS = {
+    "agents": "agents",
     "ask": "ask",
     "auth": "auth",
     "completion": "completion",
     "daemon": "daemon",
     "demo": "showing",
     "locate": "bare",
+    "models": "agents",
     "rpc": "bare",
     "sessions": "sessions",
     "sim": "showing",

@@ -51,11 +51,15 @@ _FIXED_ARGUMENTS = (
     "--verbose",
     "--include-partial-messages",
     "--replay-user-messages",
-    # The working directory's own settings, hooks and MCP servers would run as code, with the key in reach.
-    "--setting-sources=user",
     "--strict-mcp-config",
     "--permission-prompt-tool=stdio",
 )
+
+RETRIES_BEFORE_FALLBACK = 3
+"""Claude Code turns to the fallback model at the third refusal for overload; with fewer retries, never."""
+
+SETTING_SOURCES = ("user",)
+"""The working directory's own settings, hooks and MCP servers would run as code, with the key in reach."""
 
 _FIXED_ENVIRONMENT = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -79,7 +83,9 @@ class ApiSettings:
 
 def build_arguments(executable: str, spec: RunSpec) -> list[str]:
     """Return the command line. Values are bound with `=`, so that none can be taken for another option."""
-    return [executable, *_FIXED_ARGUMENTS, *_session(spec), *_choices(spec)]
+    sources = SETTING_SOURCES if spec.setting_sources is None else spec.setting_sources
+    fixed = [*_FIXED_ARGUMENTS, f"--setting-sources={','.join(sources)}"]
+    return [executable, *fixed, *_session(spec), *_choices(spec), *_repeated(spec)]
 
 
 def build_environment(
@@ -92,7 +98,10 @@ def build_environment(
     env = {name: base[name] for name in INHERITED if name in base}
     env |= spec.env
     env |= _FIXED_ENVIRONMENT
-    env["CLAUDE_CODE_MAX_RETRIES"] = str(api.max_retries)
+    if spec.file_checkpointing:
+        env["CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING"] = "true"
+    retries = max(api.max_retries, RETRIES_BEFORE_FALLBACK) if spec.fallback_model else api.max_retries
+    env["CLAUDE_CODE_MAX_RETRIES"] = str(retries)
     env["API_TIMEOUT_MS"] = str(api.timeout_ms)
     env["CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS"] = str(api.idle_timeout_ms)
     env["PWD"] = str(spec.cwd)
@@ -111,10 +120,26 @@ def build_initialize(spec: RunSpec) -> dict[str, Any]:
         request["systemPrompt"] = [spec.system_prompt]
     if spec.append_system_prompt is not None:
         request["appendSystemPrompt"] = spec.append_system_prompt
-    if len(request) > 2:
+    if len(request) > 2 or spec.agent is not None:
         # Otherwise a resumed conversation keeps the prompt that it began with, and says nothing.
         request["systemPromptSnapshot"] = False
+    if spec.exclude_dynamic_sections:
+        request["excludeDynamicSections"] = True
+    if spec.agents:
+        request["agents"] = spec.agents
+    if spec.skills is not None:
+        request["skills"] = list(spec.skills)
     return request
+
+
+def build_preparations(spec: RunSpec) -> list[dict[str, Any]]:
+    """Return the control requests between the first one and the first turn: what may hold secrets."""
+    requests: list[dict[str, Any]] = []
+    if spec.settings:
+        requests.append({"subtype": "apply_flag_settings", "settings": spec.settings})
+    if spec.mcp_servers:
+        requests.append({"subtype": "mcp_set_servers", "servers": spec.mcp_servers})
+    return requests
 
 
 def _session(spec: RunSpec) -> list[str]:
@@ -125,14 +150,39 @@ def _choices(spec: RunSpec) -> list[str]:
     chosen: list[tuple[str, str | None]] = [
         ("--model", spec.model),
         ("--fallback-model", spec.fallback_model),
+        ("--agent", spec.agent),
         ("--tools", _joined(spec.tools)),
         ("--allowed-tools", _joined(spec.allowed_tools) or None),
         ("--disallowed-tools", _joined(spec.disallowed_tools) or None),
         ("--permission-mode", spec.permission_mode),
-        ("--max-turns", None if spec.max_turns is None else str(spec.max_turns)),
+        ("--max-turns", _number(spec.max_turns)),
+        ("--max-budget-usd", _number(spec.max_budget_usd)),
+        ("--task-budget", _number(spec.task_budget_tokens)),
+        ("--effort", spec.effort),
+        ("--betas", _joined(spec.betas) or None),
+        *_thinking(spec),
     ]
     return [f"{option}={value}" for option, value in chosen if value is not None]
 
 
 def _joined(names: tuple[str, ...] | None) -> str | None:
     return None if names is None else ",".join(names)
+
+
+def _thinking(spec: RunSpec) -> list[tuple[str, str | None]]:
+    thinking = spec.thinking
+    if thinking is None:
+        return []
+    how = ("--max-thinking-tokens", str(thinking.budget_tokens))
+    if thinking.budget_tokens is None:
+        how = ("--thinking", thinking.type)
+    return [how, ("--thinking-display", thinking.display)]
+
+
+def _repeated(spec: RunSpec) -> list[str]:
+    folders = [f"--add-dir={folder}" for folder in spec.add_dirs]
+    return [*folders, *(f"--plugin-dir={folder}" for folder in spec.plugins)]
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:f}" if isinstance(value, float) else str(value)

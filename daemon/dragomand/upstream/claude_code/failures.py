@@ -24,7 +24,7 @@ _BY_CATEGORY: dict[str, FailureCategory] = {
     "model_not_found": "caller",
     "max_output_tokens": "caller",
 }
-_LIMITS_OF_THE_CALLER = {"max_turns", "max_budget"}
+_LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
 _ABORTED = ("aborted_streaming", "aborted_tools")
 
 

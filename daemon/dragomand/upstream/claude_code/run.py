@@ -13,7 +13,7 @@ from dragoman_protocol.content import Prompt
 from dragomand.process import children
 from dragomand.process.ledger import Ledger
 from dragomand.telemetry.redaction import Redactor
-from dragomand.upstream.claude_code.command import build_initialize
+from dragomand.upstream.claude_code.command import build_initialize, build_preparations
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
@@ -99,6 +99,10 @@ class ClaudeCodeRun:
             raise UpstreamError(_cannot_start(failed, command.cwd)) from failed
         try:
             ready = await self._control.request(build_initialize(self._spec), timeout_s)
+            await self._prepare(timeout_s)
+        except UpstreamError:
+            await self._child.close()
+            raise
         except (ControlError, TimeoutError) as failed:
             await self._child.close()
             raise UpstreamError(self._start_failure(failed, timeout_s)) from failed
@@ -108,6 +112,20 @@ class ClaudeCodeRun:
         version = ready.get("claude_code_version")
         self._version = version if isinstance(version, str) else None
 
+    async def _prepare(self, timeout_s: float) -> None:
+        """Set what may hold secrets; raises `UpstreamError` (`caller`) for settings or servers that fail."""
+        for request in build_preparations(self._spec):
+            try:
+                answer = await self._control.request(request, timeout_s)
+            except ControlLostError:
+                raise
+            except ControlError as refused:
+                raise UpstreamError(Failure("caller", self._redact(str(refused)))) from refused
+            if errors := answer.get("errors"):
+                said = "; ".join(f"{name}: {why}" for name, why in errors.items())
+                text = f"MCP servers could not be started. {said}"
+                raise UpstreamError(Failure("caller", self._redact(text), detail=self._stderr()))
+
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`."""
         if self._turn is not None:
@@ -115,7 +133,7 @@ class ClaudeCodeRun:
         uuid_ = message_uuid(message_id)
         turn = self._turn = Turn(uuid_, sink, self._costs)
         try:
-            if not self._write(user_frame(prompt, uuid_)):
+            if not self._write(user_frame(prompt, uuid_, verbatim=self._spec.verbatim_prompt)):
                 turn.fail(self._crash())
             outcome = await asyncio.shield(turn.outcome)  # so that cancelling leaves a turn to interrupt
         except asyncio.CancelledError:

@@ -33,17 +33,18 @@ def message_uuid(message_id: str) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, message_id))
 
 
-def user_frame(prompt: Prompt, uuid_: str) -> bytes:
-    """Return the line that sends *prompt*."""
+def user_frame(prompt: Prompt, uuid_: str, *, verbatim: bool = False) -> bytes:
+    """Return the line that sends *prompt*; *verbatim*: no `@path` and no `/command` in it is acted on."""
     content: Any = prompt if isinstance(prompt, str) else [msgspec.to_builtins(block) for block in prompt]
-    return encode(
-        {
-            "type": "user",
-            "message": {"role": "user", "content": content},
-            "parent_tool_use_id": None,
-            "uuid": uuid_,
-        }
-    )
+    frame: dict[str, Any] = {
+        "type": "user",
+        "message": {"role": "user", "content": content},
+        "parent_tool_use_id": None,
+        "uuid": uuid_,
+    }
+    if verbatim:
+        frame["client_composed"] = True
+    return encode(frame)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from dragoman_protocol.content import Prompt
-from dragoman_protocol.query import ApiOptions
+from dragoman_protocol.query import ApiOptions, ThinkingChoice
 
 from dragomand.upstream.interface import HistoryMessage, RunSpec
 from dragomand.upstream.messages_api.settings import DirectSettings
@@ -50,8 +50,8 @@ def message_body(spec: RunSpec, messages: list[HistoryMessage], settings: Direct
         body["system"] = [marked] if cache else system
     if cache and api.cache == "conversation":
         _mark_last(body["messages"], cache)
-    if api.thinking is not None:
-        body["thinking"] = _thinking(api)
+    if spec.thinking is not None:
+        body["thinking"] = _thinking(spec.thinking)
     if api.temperature is not None:
         body["temperature"] = api.temperature
     if api.stop_sequences:
@@ -121,9 +121,7 @@ def _mark_last(messages: list[dict[str, Any]], cache: dict[str, str]) -> None:
     messages[-1]["content"] = blocks
 
 
-def _thinking(api: ApiOptions) -> dict[str, Any]:
-    thinking = api.thinking
-    assert thinking is not None
+def _thinking(thinking: ThinkingChoice) -> dict[str, Any]:
     chosen: dict[str, Any] = {"type": thinking.type}
     if thinking.budget_tokens is not None:
         chosen["budget_tokens"] = thinking.budget_tokens

@@ -150,6 +150,7 @@ def talking(world: World) -> Talking:
         *,
         ask: Callable[[PermissionAsk], Awaitable[PermissionAnswer]] = deny,
         settings: dict[str, Any] | None = None,
+        chosen_settings: dict[str, Any] | None = None,
         sim: Simulator | None = None,
         **choices: Any,
     ) -> AsyncIterator[Talk]:
@@ -157,7 +158,7 @@ def talking(world: World) -> Talking:
             if sim is None:
                 sim = await stack.enter_async_context(Simulator(rules))
             upstream = world.upstream(sim, **(settings or {}))
-            run: UpstreamRun = await upstream.open(world.spec(**choices), ask)
+            run: UpstreamRun = await upstream.open(world.spec(settings=chosen_settings, **choices), ask)
             stack.push_async_callback(run.close)
             yield Talk(sim, run, upstream)
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from dragoman_protocol.query import ThinkingChoice
 from dragomand.upstream.claude_code.command import (
     ApiSettings,
     build_arguments,
     build_environment,
     build_initialize,
+    build_preparations,
 )
 from dragomand.upstream.interface import RunSpec
 
@@ -21,9 +23,9 @@ BASE = [
     "--verbose",
     "--include-partial-messages",
     "--replay-user-messages",
-    "--setting-sources=user",
     "--strict-mcp-config",
     "--permission-prompt-tool=stdio",
+    "--setting-sources=user",
 ]
 
 
@@ -45,6 +47,22 @@ def test_the_arguments_of_a_new_session() -> None:
         ({"permission_mode": "plan"}, ["--session-id=s-1", "--permission-mode=plan"]),
         ({"max_turns": 3}, ["--session-id=s-1", "--max-turns=3"]),
         ({"model": "--resume"}, ["--session-id=s-1", "--model=--resume"]),
+        ({"agent": "reviewer"}, ["--session-id=s-1", "--agent=reviewer"]),
+        ({"max_budget_usd": 0.25}, ["--session-id=s-1", "--max-budget-usd=0.250000"]),
+        ({"max_budget_usd": 5}, ["--session-id=s-1", "--max-budget-usd=5"]),
+        ({"task_budget_tokens": 20_000}, ["--session-id=s-1", "--task-budget=20000"]),
+        ({"effort": "max"}, ["--session-id=s-1", "--effort=max"]),
+        ({"betas": ("a-1", "b-2")}, ["--session-id=s-1", "--betas=a-1,b-2"]),
+        ({"thinking": ThinkingChoice(type="disabled")}, ["--session-id=s-1", "--thinking=disabled"]),
+        ({"thinking": ThinkingChoice(type="adaptive", display="omitted")},
+         ["--session-id=s-1", "--thinking=adaptive", "--thinking-display=omitted"]),
+        ({"thinking": ThinkingChoice(type="enabled", budget_tokens=2000)},
+         ["--session-id=s-1", "--max-thinking-tokens=2000"]),
+        ({"add_dirs": (Path("/a"), Path("/b c"))}, ["--session-id=s-1", "--add-dir=/a", "--add-dir=/b c"]),
+        ({"plugins": ("/p", "/q")}, ["--session-id=s-1", "--plugin-dir=/p", "--plugin-dir=/q"]),
+        ({"settings": {"env": {"A": "secret"}}}, ["--session-id=s-1"]),
+        ({"mcp_servers": {"m": {"command": "secret"}}}, ["--session-id=s-1"]),
+        ({"agents": {"a": {"prompt": "secret"}}, "skills": ("secret",)}, ["--session-id=s-1"]),
         ({"system_prompt": "secret", "append_system_prompt": "more"}, ["--session-id=s-1"]),
     ],
 )  # fmt: skip
@@ -111,9 +129,45 @@ def test_a_chosen_key_is_not_beaten_by_a_token() -> None:
         ({}, {}),
         ({"system_prompt": "be brief"}, {"systemPrompt": ["be brief"], "systemPromptSnapshot": False}),
         ({"append_system_prompt": "hi"}, {"appendSystemPrompt": "hi", "systemPromptSnapshot": False}),
+        ({"agent": "a", "agents": {"a": {"prompt": "p"}}},
+         {"systemPromptSnapshot": False, "agents": {"a": {"prompt": "p"}}}),
+        ({"exclude_dynamic_sections": True}, {"excludeDynamicSections": True}),
+        ({"skills": ()}, {"skills": []}),
+        ({"skills": ("a", "b:c")}, {"skills": ["a", "b:c"]}),
         ({"system_prompt": ""}, {"systemPrompt": [""], "systemPromptSnapshot": False}),
     ],
 )  # fmt: skip
 def test_the_first_request(choice: dict[str, object], request_: dict[str, object]) -> None:
     spec = RunSpec(**{"session_id": "s-1", "cwd": CWD, **choice})  # type: ignore[arg-type]
     assert build_initialize(spec) == {"subtype": "initialize", "hooks": None, **request_}
+
+
+def test_sources_of_settings_are_the_users_own_unless_there_are_to_be_none() -> None:
+    spec = RunSpec(session_id="s-1", cwd=CWD, setting_sources=())
+    assert "--setting-sources=" in build_arguments("/bin/claude", spec)
+    assert "--setting-sources=user" not in build_arguments("/bin/claude", spec)
+
+
+def test_what_may_hold_secrets_is_told_before_the_first_turn() -> None:
+    assert build_preparations(BARE) == []
+    spec = RunSpec(
+        session_id="s", cwd=CWD, settings={"model": "opus"}, mcp_servers={"m": {"url": "https://x"}}
+    )
+    assert build_preparations(spec) == [
+        {"subtype": "apply_flag_settings", "settings": {"model": "opus"}},
+        {"subtype": "mcp_set_servers", "servers": {"m": {"url": "https://x"}}},
+    ]
+
+
+@pytest.mark.parametrize(("retries", "given"), [(0, "3"), (1, "3"), (5, "5")])
+def test_a_fallback_has_the_retries_that_lead_to_it(retries: int, given: str) -> None:
+    spec = RunSpec(session_id="s", cwd=CWD, fallback_model="haiku")
+    env = build_environment({}, spec, ApiSettings(max_retries=retries), with_key=True)
+    assert env["CLAUDE_CODE_MAX_RETRIES"] == given
+
+
+def test_checkpoints_are_switched_on_by_the_environment() -> None:
+    name = "CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING"
+    spec = RunSpec(session_id="s", cwd=CWD, file_checkpointing=True)
+    assert build_environment({}, spec, ApiSettings(), with_key=True)[name] == "true"
+    assert name not in build_environment({name: "true"}, BARE, ApiSettings(), with_key=True)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from dragoman_protocol.content import DocumentBlock, ImageBlock, TextBlock
-from dragoman_protocol.query import ApiOptions, ApiThinking
+from dragoman_protocol.query import ApiOptions, ThinkingChoice
 from dragomand.upstream.interface import HistoryMessage, RunSpec
 from dragomand.upstream.messages_api import DirectSettings
 from dragomand.upstream.messages_api.request import count_body, headers_of, is_native, message_body
@@ -38,18 +38,18 @@ def test_models_by_alias_or_in_full(name: str, full: str) -> None:
 
 
 def test_everything_chosen() -> None:
+    thinking = ThinkingChoice(type="enabled", budget_tokens=1024, display="summarized")
     api = ApiOptions(
         max_tokens=99,
-        thinking=ApiThinking(type="enabled", budget_tokens=1024, display="summarized"),
         temperature=0.5,
         stop_sequences=["END"],
     )
-    made = body(system_prompt="be brief", append_system_prompt="JSON", api=api)
+    made = body(system_prompt="be brief", append_system_prompt="JSON", api=api, thinking=thinking)
     assert made["max_tokens"] == 99
     assert made["thinking"] == {"type": "enabled", "budget_tokens": 1024, "display": "summarized"}
     assert (made["temperature"], made["stop_sequences"]) == (0.5, ["END"])
     assert made["system"] == "be brief\n\nJSON"
-    assert body(api=ApiOptions(thinking=ApiThinking(type="adaptive")))["thinking"] == {"type": "adaptive"}
+    assert body(thinking=ThinkingChoice(type="adaptive"))["thinking"] == {"type": "adaptive"}
 
 
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
