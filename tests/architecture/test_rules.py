@@ -19,7 +19,10 @@ LONG_FILES = {
     "clients/python/dragoman/stubs.py": "generated",
 }
 
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "clients/python/dragoman/stubs.py:Calls.query_run": "generated: one line a parameter",
+    "clients/python/dragoman/stubs.py:AsyncCalls.query_run": "generated: one line a parameter",
+}
 
 TESTED_ELSEWHERE = {
     **dict.fromkeys(

@@ -233,10 +233,7 @@ class Streams:
 
     async def _start(self, stream: _Stream) -> None:
         if await self._choice.upstream_of(stream.params) == "messages_api":
-            raise unavailable(
-                "This session is answered by messagesApi, which keeps no stream open",
-                "Continue it with query/run.",
-            )
+            raise unavailable("messagesApi answers this session, and keeps no stream", "Use query/run.")
         session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
         run = await self._runs.open(session, stream.params, stream.caller)
         channel = self._sessions.channel_of(session)
