@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .expected import hint_at
 from .values import Value
 
 
@@ -260,11 +261,17 @@ def from_body(body: ErrorBody) -> RpcError:
 _FIELD = re.compile("(?:missing required|contains unknown) field `([^`]*)`")
 
 
-def invalid_params(exc: Exception) -> RpcError:
-    """Turn a decoding error of parameters into `invalid_params` with the path of the field."""
+def invalid_params(exc: Exception, kind: type | None = None) -> RpcError:
+    """Turn a decoding error of parameters into `invalid_params` with the path of the field.
+
+    With the type that was expected, *kind*, the text also says which words or field may be meant.
+    """
     reason, _, path = str(exc).partition(" - at `")
     path = path.rstrip("`") or "$"
+    hint = "" if kind is None else hint_at(kind, path, reason)
     named = _FIELD.search(reason)
     if named:
         path = f"{path}.{named[1]}"
-    return RpcError("invalid_params", f"Invalid parameters at {path}: {reason}.", path=path, reason=reason)
+    text = f"{reason}; {hint}" if hint else reason
+    text += "" if text.endswith("?") else "."
+    return RpcError("invalid_params", f"Invalid parameters at {path}: {text}", path=path, reason=reason)

@@ -59,7 +59,7 @@ class Lifecycle:
         try:
             params = _decode(raw or b"{}")
         except (msgspec.MsgspecError, UnicodeError) as wrong:
-            raise invalid_params(wrong) from None
+            raise invalid_params(wrong, InitializeParams) from None
         requested = cast("list[str] | None", params.scopes)
         self.scopes = frozenset(self._opening.grant(requested, peer_pid))
         self.state = "open"

@@ -27,6 +27,8 @@ class Prepared(NamedTuple):
     by_session: bool
     scope: str | None
     while_draining: bool
+    kind: type | None = None
+    """What parameters are decoded as."""
 
     def params(self, raw: msgspec.Raw) -> Any:
         """Decode *raw* (absent and `null` are an empty object). Raises `RpcError`: `invalid_params`."""
@@ -35,7 +37,7 @@ class Prepared(NamedTuple):
         except UNREADABLE as wrong:
             if bytes(raw).strip() == b"null":
                 return self.params(EMPTY)
-            raise invalid_params(wrong) from None
+            raise invalid_params(wrong, self.kind) from None
 
 
 class Routes:
@@ -57,6 +59,7 @@ class Routes:
                 route.lane == "session",
                 route.scope,
                 route.while_draining or route.lane == "inline",
+                route.params,
             )
         self._plain = {_plain(name): name for name in self.by_name}
 
