@@ -27,6 +27,7 @@ from dragomand.engine.admission import Admission
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
+from dragomand.engine.calls import Calls
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.queries import Queries, QueryLimits
@@ -35,10 +36,12 @@ from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
+from dragomand.gateway.gateway import DEFAULT_URL, Gateway, GatewaySettings, proxy_for
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
+from dragomand.handlers.gateway import gateway_handlers
 from dragomand.handlers.limits import limits_handlers
 from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
@@ -53,7 +56,7 @@ from dragomand.server.server import Server
 from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
 from dragomand.upstream.interface import Upstream
-from dragomand.upstream.messages_api import DEFAULT_URL, DirectSettings, MessagesApi, proxy_for
+from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
@@ -87,7 +90,11 @@ class Engine:
             max_running=limits.max_running,
             max_queued=limits.max_queued,
             max_queued_per_client=limits.max_queued_per_client,
+            max_calls=limits.max_calls,
             clock=time.monotonic,
+        )
+        self.calls = Calls(
+            self.admission, clock=time.time, queue_timeout_s=limits.queue_timeout_ms / 1000
         )
         self.sessions = Sessions(store, time.time)
         self.permissions = Permissions(
@@ -103,6 +110,7 @@ class Engine:
             permissions=self.permissions,
             clock=time.time,
             new_id=new_uuid,
+            calls=self.calls,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)
@@ -112,14 +120,16 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether a turn runs or waits."""
-        return self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
+        """Whether a turn runs or waits, or a call of another program."""
+        working = self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
+        return working or self.admission.calls_running > 0
 
     def stop_all(self) -> None:
         """End every turn, queue place, question and process; each turn still gets its terminal event."""
         self.permissions.deny_all()
         self.queries.stop_all()
         self.streams.stop_all()
+        self.calls.revoke_programs()
 
     def _queries(self, config: Config, tasks: TaskGroup, logger: logging.Logger) -> Queries:
         return Queries(
@@ -155,8 +165,11 @@ class Engine:
 class App:
     """A daemon without a socket."""
 
-    def __init__(self, *, config: Config, paths: Paths, engine: Engine, logger: logging.Logger) -> None:
+    def __init__(
+        self, *, config: Config, paths: Paths, engine: Engine, gateway: Gateway, logger: logging.Logger
+    ) -> None:
         """Put the RPC column in front of *engine*. `open` is the way to come by one."""
+        self.gateway = gateway
         self.config = config
         self.paths = paths
         self.socket = paths.socket
@@ -209,7 +222,9 @@ class App:
                 tasks=tasks,
                 logger=logger,
             )
-            app = cls(config=config, paths=paths, engine=engine, logger=logger)
+            gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
+            upstream.open_access = gateway.open_access
+            app = cls(config=config, paths=paths, engine=engine, gateway=gateway, logger=logger)
             try:
                 yield app
             finally:
@@ -217,6 +232,7 @@ class App:
                 with anyio.CancelScope(shield=True):
                     await upstream.close()
                     await direct.close()
+                    await gateway.close()
 
     # -- its life
 
@@ -258,7 +274,8 @@ class App:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission),
+            **limits_handlers(engine.admission, engine.calls),
+            **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
             **daemon_handlers(self.status, self.request_stop),
         }
         for name, handler in handlers.items():
@@ -346,6 +363,32 @@ def messages_api(config: Config, environment: Mapping[str, str], auth: Auth) -> 
             idle_timeout_s=direct.idle_timeout_ms / 1000,
             pings_timeout_s=direct.pings_timeout_ms / 1000,
         ),
+    )
+
+
+def api_gateway(
+    config: Config,
+    environment: Mapping[str, str],
+    auth: Auth,
+    calls: Calls,
+    paths: Paths,
+    logger: logging.Logger,
+) -> Gateway:
+    """Make the gateway. Nothing listens before something wants to call."""
+    url = config.claude.base_url or DEFAULT_URL
+    return Gateway(
+        calls=calls,
+        api_key=auth.api_key,
+        settings=GatewaySettings(
+            enabled=config.gateway.enabled,
+            base_url=url,
+            proxy=proxy_for(url, environment),
+            ca_file=environment.get("NODE_EXTRA_CA_CERTS") or environment.get("SSL_CERT_FILE"),
+            first_byte_s=config.claude.api_timeout_ms / 1000,
+        ),
+        runtime_dir=paths.runtime_dir,
+        clock=time.time,
+        logger=logger.getChild("gateway"),
     )
 
 

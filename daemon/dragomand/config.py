@@ -30,6 +30,7 @@ MillisecondsOr0 = Annotated[int, Meta(ge=0, le=_WEEK_MS, description="millisecon
 Count = Annotated[int, Meta(ge=1, le=65_536, description="a whole number")]
 CountOr0 = Annotated[int, Meta(ge=0, le=65_536, description="a whole number")]
 Bytes = Annotated[int, Meta(ge=4_096, le=1 << 40, description="bytes")]
+Switch = Annotated[bool, Meta(description="true or false")]
 Folder = Annotated[str, Meta(pattern=r"\A/", description="an absolute path (~/ allowed)")]
 FolderOrEmpty = Annotated[
     str, Meta(pattern=r"\A(/|\Z)", description="an absolute path (~/ allowed), or nothing")
@@ -129,12 +130,21 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
 
     max_running: Count = 8
     """How many turns run at once."""
+    max_calls: Count = 16
+    """How many API calls are answered at once, of all turns and programs that go through the gateway."""
     max_queued: CountOr0 = 512
     """How many turns wait for their start, of all clients together."""
     max_queued_per_client: CountOr0 = 64
     """How many turns of one client wait for their start."""
     queue_timeout_ms: Milliseconds = 60_000
     """How long a turn waits for its start before it is given up."""
+
+
+class GatewaySettings(_Section, frozen=True, kw_only=True):
+    """API calls of Claude Code and of other programs through the daemon, which alone holds the key."""
+
+    enabled: Switch = True
+    """Whether there is a gateway (only ever with an API key); `false`: Claude Code gets the key itself."""
 
 
 class QuerySettings(_Section, frozen=True, kw_only=True):
@@ -187,6 +197,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     claude: ClaudeSettings = ClaudeSettings()
     direct: DirectSettings = DirectSettings()
     limits: LimitsSettings = LimitsSettings()
+    gateway: GatewaySettings = GatewaySettings()
     query: QuerySettings = QuerySettings()
     permission: PermissionSettings = PermissionSettings()
     session: SessionSettings = SessionSettings()

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from . import agent, auth, lifecycle, limits, model, orchestrate, query, session, stream
+from . import agent, auth, gateway, lifecycle, limits, model, orchestrate, query, session, stream
 from .values import Empty
 
 Lane = Literal["inline", "session", "free"]
@@ -127,8 +127,17 @@ _ROWS = (
     Method("permission/respond", "Decide a pending permission, from any connection that may approve.",
            lifecycle.PermissionRespondParams, lifecycle.PermissionRespondResult,
            ("permission_not_found", "already_resolved"), lane="inline", scope="approve"),
-    Method("limits/state", "How many turns run and wait, and how many may.", Empty, limits.LimitsStateResult,
-           lane="inline"),
+    Method("limits/state", "How many turns and API calls run and wait, how many may, what the calls took.",
+           Empty, limits.LimitsStateResult, lane="inline"),
+    # -- the gateway
+    Method("gateway/token",
+           "Give another local program a token for the gateway: it shares the limits and needs no key.",
+           gateway.GatewayTokenParams, gateway.GatewayTokenResult, ("upstream_unavailable", "queue_full"),
+           scope="admin"),
+    Method("gateway/tokens", "The tokens that are valid, and what was asked with each.", Empty,
+           gateway.GatewayTokensResult, lane="inline", scope="admin"),
+    Method("gateway/revoke", "End a token; what is under way with it is cut off.",
+           gateway.GatewayRevokeParams, gateway.GatewayRevokeResult, lane="inline", scope="admin"),
     Method("daemon/status", "The daemon as it is.", Empty, lifecycle.DaemonStatusResult, lane="inline"),
     Method("daemon/stop", "Stop the daemon: running turns get the grace, then are cancelled.",
            lifecycle.DaemonStopParams, lifecycle.DaemonStopResult, lane="inline", scope="admin"),

@@ -21,6 +21,7 @@ VALUES = frozenset(
         "stream",
         "orchestrate",
         "limits",
+        "gateway",
         "lifecycle",
     )
 )
@@ -64,6 +65,11 @@ RULES = (
     Rule(
         "dragomand.engine",
         ("dragomand.engine", "dragomand.policy", "dragomand.store", "dragomand.upstream.interface", f"{RPC}!",
+         "VALUES"),
+    ),
+    Rule(
+        "dragomand.gateway",
+        ("dragomand.gateway", "dragomand.engine", "dragomand.upstream.interface", "dragoman.locate",
          "VALUES"),
     ),
     Rule("dragomand.transport", ("dragomand.transport", "dragoman.locate")),

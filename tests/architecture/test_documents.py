@@ -90,3 +90,33 @@ def test_every_room_is_on_the_map() -> None:
     rooms = [made.parent for made in (ROOT / "daemon" / "dragomand").glob("*/__init__.py")]
     assert rooms
     assert [room for room in rooms if not any(each.is_relative_to(room) for each in mapped)] == []
+
+
+def unshown(page: str) -> list[str]:
+    """Return what the requirements' table names and is not there: files, and tests by their names."""
+    wrong = []
+    for path, test in re.findall(r"`((?:tests|bench|docs|daemon)/[\w/.]+)(?:::(\w+))?`", page):
+        if not (ROOT / path).exists():
+            wrong.append(f"{path} does not exist")
+        elif test and f"def {test}(" not in (ROOT / path).read_text():
+            wrong.append(f"{path} has no {test}")
+    return wrong
+
+
+def test_requirements_are_shown_where_the_table_says() -> None:
+    page = (ROOT / "docs" / "requirements.md").read_text()
+    assert page.count("| 0") > 50
+    assert unshown(page) == []
+
+
+def test_a_test_that_is_gone_is_found() -> None:
+    here = "tests/architecture/test_documents.py"
+    assert unshown(f"`{here}::broken` `{here}::gone` `tests/gone.py` `{here}`") == [
+        f"{here} has no gone",
+        "tests/gone.py does not exist",
+    ]
+
+
+def test_ids_of_requirements_occur_once() -> None:
+    ids = re.findall(r"^\| (\w\w\.\d+)", (ROOT / "docs" / "requirements.md").read_text(), re.MULTILINE)
+    assert sorted(set(ids)) == sorted(ids)

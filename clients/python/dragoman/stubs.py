@@ -18,6 +18,13 @@ from dragoman_protocol.agent import (
 )
 from dragoman_protocol.auth import AuthStatusResult
 from dragoman_protocol.content import Prompt
+from dragoman_protocol.gateway import (
+    GatewayRevokeParams,
+    GatewayRevokeResult,
+    GatewayTokenParams,
+    GatewayTokenResult,
+    GatewayTokensResult,
+)
 from dragoman_protocol.lifecycle import (
     DaemonStatusResult,
     DaemonStopParams,
@@ -586,9 +593,44 @@ class Calls(ABC):
         return self._call("permission/respond", params, PermissionRespondResult, timeout_s)
 
     def limits_state(self, *, timeout_s: float | None = None) -> LimitsStateResult:
-        """How many turns run and wait, and how many may."""
+        """How many turns and API calls run and wait, how many may, what the calls took."""
         params = Empty()
         return self._call("limits/state", params, LimitsStateResult, timeout_s)
+
+    def gateway_token(
+        self,
+        *,
+        name: str = "unnamed",
+        tcp: bool = False,
+        timeout_s: float | None = None,
+    ) -> GatewayTokenResult:
+        """Give another local program a token for the gateway: it shares the limits and needs no key.
+
+        name: A label, shown in `gateway/tokens` and `limits/state`.
+        tcp: Reachable over a port of 127.0.0.1 too, for programs that cannot use a unix socket.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `upstream_unavailable`, `queue_full`.
+        """
+        params = GatewayTokenParams(name=name, tcp=tcp)
+        return self._call("gateway/token", params, GatewayTokenResult, timeout_s)
+
+    def gateway_tokens(self, *, timeout_s: float | None = None) -> GatewayTokensResult:
+        """The tokens that are valid, and what was asked with each.
+
+        Needs the scope `admin`.
+        """
+        params = Empty()
+        return self._call("gateway/tokens", params, GatewayTokensResult, timeout_s)
+
+    def gateway_revoke(self, *, token_id: str, timeout_s: float | None = None) -> GatewayRevokeResult:
+        """End a token; what is under way with it is cut off.
+
+        Needs the scope `admin`.
+        """
+        params = GatewayRevokeParams(token_id=token_id)
+        return self._call("gateway/revoke", params, GatewayRevokeResult, timeout_s)
 
     def daemon_status(self, *, timeout_s: float | None = None) -> DaemonStatusResult:
         """The daemon as it is."""
@@ -1123,9 +1165,44 @@ class AsyncCalls(ABC):
         return await self._call("permission/respond", params, PermissionRespondResult, timeout_s)
 
     async def limits_state(self, *, timeout_s: float | None = None) -> LimitsStateResult:
-        """How many turns run and wait, and how many may."""
+        """How many turns and API calls run and wait, how many may, what the calls took."""
         params = Empty()
         return await self._call("limits/state", params, LimitsStateResult, timeout_s)
+
+    async def gateway_token(
+        self,
+        *,
+        name: str = "unnamed",
+        tcp: bool = False,
+        timeout_s: float | None = None,
+    ) -> GatewayTokenResult:
+        """Give another local program a token for the gateway: it shares the limits and needs no key.
+
+        name: A label, shown in `gateway/tokens` and `limits/state`.
+        tcp: Reachable over a port of 127.0.0.1 too, for programs that cannot use a unix socket.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `upstream_unavailable`, `queue_full`.
+        """
+        params = GatewayTokenParams(name=name, tcp=tcp)
+        return await self._call("gateway/token", params, GatewayTokenResult, timeout_s)
+
+    async def gateway_tokens(self, *, timeout_s: float | None = None) -> GatewayTokensResult:
+        """The tokens that are valid, and what was asked with each.
+
+        Needs the scope `admin`.
+        """
+        params = Empty()
+        return await self._call("gateway/tokens", params, GatewayTokensResult, timeout_s)
+
+    async def gateway_revoke(self, *, token_id: str, timeout_s: float | None = None) -> GatewayRevokeResult:
+        """End a token; what is under way with it is cut off.
+
+        Needs the scope `admin`.
+        """
+        params = GatewayRevokeParams(token_id=token_id)
+        return await self._call("gateway/revoke", params, GatewayRevokeResult, timeout_s)
 
     async def daemon_status(self, *, timeout_s: float | None = None) -> DaemonStatusResult:
         """The daemon as it is."""

@@ -1,4 +1,8 @@
-"""The one door: who may run a turn now, who waits, who is turned away.
+"""The one door: who may run a turn or make an API call now, who waits, who is turned away.
+
+Two kinds of permit, each with a ceiling and a queue of its own: for a turn, and for one API call. A turn
+whose calls go through the gateway holds no call permit between its calls, and a call that holds its own waits
+for no other: nothing can wait for itself, nested agents included.
 
 State and counting are pure (`policy`); this file adds waiting. A permit is settled on every path because it
 is an async context manager: return, error, cancellation. Waiting happens outside any lock and ends with the
@@ -6,7 +10,7 @@ deadline, with the caller's cancellation, or with the grant, whichever is first.
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 
@@ -20,7 +24,7 @@ WaitingSink = Callable[[str, int], None]
 
 
 class Permit:
-    """The right to run one turn."""
+    """The right to run one turn, or to make one call."""
 
     __slots__ = ("queued_ms",)
 
@@ -42,46 +46,134 @@ class Admission:
     """Owner of all admission state; shared by every client."""
 
     def __init__(
-        self, *, max_running: int, max_queued: int, max_queued_per_client: int, clock: Callable[[], float]
+        self,
+        *,
+        max_running: int,
+        max_queued: int,
+        max_queued_per_client: int,
+        clock: Callable[[], float],
+        max_calls: int = 16,
     ) -> None:
-        """Run at most *max_running* turns at once; *clock* is monotonic, in seconds."""
-        self._ceiling = Ceiling(max_running)
-        self._queue: FairQueue[_Ticket] = FairQueue(
-            max_queued=max_queued, max_per_client=max_queued_per_client
-        )
-        self._clock = clock
-        self._freed = anyio.Event()
+        """Run at most *max_running* turns and *max_calls* calls at once; *clock* is monotonic, in seconds.
+
+        The bounds of the queue hold for turns and for calls, each by itself.
+        """
+        bounds = (max_queued, max_queued_per_client)
+        self._turns = _Line("turn", max_running, *bounds, clock, self._note_idle)
+        self._calls = _Line("API call", max_calls, *bounds, clock, self._note_idle)
         self._idle = anyio.Event()
         self._idle.set()
         self.on_idle: Callable[[], None] | None = None
-        """Called, and must return at once, when the last turn has ended and none waits."""
+        """Called, and must return at once, when the last turn or call has ended and none waits."""
 
     @property
     def running(self) -> int:
         """Turns that hold a permit."""
-        return self._ceiling.running
+        return self._turns.running
 
     @property
     def queued(self) -> int:
         """Turns that wait for one."""
-        return len(self._queue)
+        return self._turns.queued
 
     @property
     def bounds(self) -> tuple[int, int, int]:
         """Most running, most queued, most queued of one client."""
+        return self._turns.bounds
+
+    @property
+    def calls_running(self) -> int:
+        """Calls that hold a permit."""
+        return self._calls.running
+
+    @property
+    def calls_queued(self) -> int:
+        """Calls that wait for one."""
+        return self._calls.queued
+
+    @property
+    def max_calls(self) -> int:
+        """Most calls at once."""
+        return self._calls.bounds[0]
+
+    def admit(
+        self, client: str, *, priority: Priority, timeout_s: float | None, waiting: WaitingSink
+    ) -> AbstractAsyncContextManager[Permit]:
+        """Wait for a turn's permit, at most *timeout_s* seconds (None: without limit); hold it for the block.
+
+        Raises `EngineError`: `queue_full` at once when a bound is reached, `queue_timeout` at the deadline.
+        """
+        return self._enter(self._turns, client, priority, timeout_s, waiting)
+
+    def admit_call(
+        self, client: str, *, priority: Priority, timeout_s: float | None
+    ) -> AbstractAsyncContextManager[Permit]:
+        """Wait for the permit of one API call, and hold it for the block; otherwise like `admit`."""
+        return self._enter(self._calls, client, priority, timeout_s, lambda *_: None)
+
+    async def until_idle(self) -> None:
+        """Wait until no turn or call holds a permit and none waits for one."""
+        await self._idle.wait()
+
+    async def room(self, client: str) -> None:
+        """Wait until *client* may line a turn up without being refused. The place is not reserved."""
+        await self._turns.room(client)
+
+    @asynccontextmanager
+    async def _enter(
+        self, line: "_Line", client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
+    ) -> AsyncIterator[Permit]:
+        if self._idle.is_set():
+            self._idle = anyio.Event()
+        async with line.admit(client, priority, timeout_s, waiting) as permit:
+            yield permit
+
+    def _note_idle(self) -> None:
+        if self._turns.running or self._calls.running:
+            return
+        self._idle.set()
+        if self.on_idle is not None:
+            self.on_idle()
+
+
+class _Line:
+    """One kind of permit: how many hold it, and who waits for it."""
+
+    def __init__(
+        self,
+        what: str,
+        most: int,
+        max_queued: int,
+        max_queued_per_client: int,
+        clock: Callable[[], float],
+        on_empty: Callable[[], None],
+    ) -> None:
+        self._what = what
+        self._ceiling = Ceiling(most)
+        self._queue: FairQueue[_Ticket] = FairQueue(
+            max_queued=max_queued, max_per_client=max_queued_per_client
+        )
+        self._clock = clock
+        self._on_empty = on_empty
+        self._freed = anyio.Event()
+
+    @property
+    def running(self) -> int:
+        return self._ceiling.running
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
         return self._ceiling.limit, self._queue.max_queued, self._queue.max_per_client
 
     @asynccontextmanager
     async def admit(
-        self, client: str, *, priority: Priority, timeout_s: float | None, waiting: WaitingSink
+        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
     ) -> AsyncIterator[Permit]:
-        """Wait for a permit, at most *timeout_s* seconds (None: without limit), and hold it for the block.
-
-        Raises `EngineError`: `queue_full` at once when a bound is reached, `queue_timeout` at the deadline.
-        """
         arrived = self._clock()
-        if self._idle.is_set():
-            self._idle = anyio.Event()
         if self._queue or not self._ceiling.enter():
             await self._wait(client, priority, timeout_s, waiting, arrived)
         try:
@@ -89,12 +181,7 @@ class Admission:
         finally:
             self._release()
 
-    async def until_idle(self) -> None:
-        """Wait until no turn holds a permit and none waits for one."""
-        await self._idle.wait()
-
     async def room(self, client: str) -> None:
-        """Wait until *client* may line up without being refused. The place is not reserved."""
         while not self._queue.has_room(client):
             await self._freed.wait()
 
@@ -117,8 +204,9 @@ class Admission:
             waited = round((self._clock() - arrived) * 1000)
             raise EngineError(
                 "queue_timeout",
-                f"The turn waited {waited} ms and was not admitted: {self.running} turns are running and "
-                f"{self.queued} wait. Send it again later, or with a longer queueTimeoutMs.",
+                f"The {self._what} waited {waited} ms and was not admitted: "
+                f"{self.running} {self._what}s are running and {self.queued} wait. "
+                "Send it again later, or with a longer queueTimeoutMs.",
                 waited_ms=waited,
                 queued=self.queued,
             )
@@ -126,10 +214,10 @@ class Admission:
     def _full(self, refused: str) -> EngineError:
         if refused == "client":
             limit = self._queue.max_per_client
-            text = f"This client has {limit} turns waiting already, as many as it may."
+            text = f"This client has {limit} {self._what}s waiting already, as many as it may."
         else:
             limit = self._queue.max_queued
-            text = f"{limit} turns wait already, as many as may."
+            text = f"{limit} {self._what}s wait already, as many as may."
         return EngineError(
             "queue_full", f"{text} Send it again when some have run.", queued=self.queued, limit=limit
         )
@@ -147,9 +235,7 @@ class Admission:
         if ticket is None:
             self._ceiling.leave()
             if not self._ceiling.running:
-                self._idle.set()
-                if self.on_idle is not None:
-                    self.on_idle()
+                self._on_empty()
         else:
             ticket.called.set()
             self._tell_room()

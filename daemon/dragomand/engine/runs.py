@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
-from dragoman_protocol.query import AnswerOptions, TurnOptions
+from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
 
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
@@ -22,6 +22,7 @@ from dragomand.upstream.interface import (
 )
 
 from .caller import Caller
+from .calls import Calls, Payer
 from .channel import Channel
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
@@ -67,13 +68,16 @@ class Runs:
         permissions: Permissions,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        calls: Calls | None = None,
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
-        *direct* is the Messages API, whose runs leave no record.
+        What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
+        leave no record.
         """
         self._upstream = upstream
         self._direct = direct
+        self._calls = calls
         self._store = store
         self._permissions = permissions
         self._clock = clock
@@ -140,6 +144,7 @@ class Runs:
         )
         count = session.claude_message_count
         opened.append(OpenRun(run=run, record=record, session=session, message_count=count))
+        self._charge(opened[0], options, caller)
         self.version = run.version or self.version
         return opened[0]
 
@@ -161,6 +166,21 @@ class Runs:
                 raise
         # A turn was cut off before Claude Code had written its first word: there is nothing to lose.
         return await self._upstream.open(replace(spec, resume=None, resume_message_count=None), ask)
+
+    def _charge(self, opened: OpenRun, options: TurnOptions, caller: Caller) -> None:
+        """Let the calls of a run count as those of whoever's turn runs on it, else of who opened it."""
+        access = None if self._calls is None else opened.run.api_access
+        if self._calls is None or access is None:
+            return
+        priority = options.priority if isinstance(options, QueryRunParams) else "interactive"
+
+        def payer() -> Payer:
+            turn = opened.turn
+            if turn is None:
+                return Payer(caller.id, caller.name, priority=priority)
+            return Payer(turn.caller.id, turn.caller.name, turn.turn_id, priority)
+
+        self._calls.charge(access.grant_id, payer)
 
     async def record(self, opened: OpenRun) -> None:
         """Write down which Claude Code session a run is, so that it can be resumed; only what has changed.

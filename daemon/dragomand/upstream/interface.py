@@ -165,8 +165,34 @@ class TurnOutcome:
     """The turn's last events, which were not given to the sink: they can be stored together with its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """How one run reaches the Messages API without knowing the key: through the daemon's gateway."""
+
+    grant_id: str
+    """By which its calls are told from others'."""
+    base_url: str
+    unix_socket: str | None
+    """Where calls go; None: to the base URL's own port."""
+    token: str = field(repr=False)
+    """Takes the place of the key; worth nothing elsewhere, nor after `revoke`."""
+    revoke: Callable[[], object]
+    """Ends the access; can be repeated."""
+
+
+class OpenAccess(Protocol):
+    """Gives access for one run."""
+
+    async def __call__(self, *, unix: bool) -> ApiAccess | None:
+        """Return access, over a unix socket if the run can use one; None: there is no gateway."""
+
+
 class UpstreamRun(Protocol):
     """One running conversation with an upstream. One turn at a time."""
+
+    @property
+    def api_access(self) -> ApiAccess | None:
+        """The gateway's access that its calls are made with; None: they go past it."""
 
     @property
     def upstream_session_id(self) -> str | None:

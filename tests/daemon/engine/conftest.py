@@ -26,6 +26,7 @@ from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.caller import Approver, Caller
+from dragomand.engine.calls import Calls
 from dragomand.engine.channel import Published
 from dragomand.engine.errors import EngineError
 from dragomand.engine.orchestrations import Orchestrations
@@ -36,6 +37,7 @@ from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
+    ApiAccess,
     AskPermission,
     EventSink,
     Failure,
@@ -87,6 +89,7 @@ class ScriptedRun:
         self.ask: Callable[[PermissionAsk], Coroutine[Any, Any, PermissionAnswer]] = ask  # type: ignore[assignment]
         self.upstream_session_id: str | None = spec.resume or spec.session_id
         self.version: str | None = "9.9.9"
+        self.api_access: ApiAccess | None = self.upstream.api_access
         self.turn: TurnOnRun | None = None
         self.turns = 0
         self.closed = False
@@ -135,6 +138,7 @@ class ScriptedUpstream:
     interrupts: int = 0
     open_errors: list[Exception] = field(default_factory=list)
     close_error: Exception | None = None
+    api_access: ApiAccess | None = None
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     hold_open: asyncio.Event | None = None
@@ -222,6 +226,7 @@ class Engine:
     tasks: anyio.abc.TaskGroup
     cwd: Path
     admission: Admission
+    calls: Calls
     sessions: Sessions
     permissions: Permissions
     runs: Runs
@@ -400,8 +405,16 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         permissions = Permissions(
             timeout_s=figures["permission_timeout_s"], clock=clock, new_id=new_id, logger=logger
         )
+        calls = Calls(admission, clock=clock, queue_timeout_s=figures["queue_timeout_ms"] / 1000)
+        runs = Runs(
+            upstream=upstream,
+            store=store,
+            permissions=permissions,
+            clock=clock,
+            new_id=new_id,
+            calls=calls,
+        )
         agents = Agents(PRESETS, folder / "agents")
-        runs = Runs(upstream=upstream, store=store, permissions=permissions, clock=clock, new_id=new_id)
         limits = QueryLimits(
             timeout_ms=figures["timeout_ms"],
             queue_timeout_ms=figures["queue_timeout_ms"],
@@ -428,6 +441,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             tasks=tasks,
             cwd=cwd,
             admission=admission,
+            calls=calls,
             sessions=sessions,
             permissions=permissions,
             runs=runs,

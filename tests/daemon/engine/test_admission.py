@@ -316,3 +316,21 @@ def test_any_comings_and_goings(
             await guest.go()
 
     asyncio.run(run())
+
+
+async def test_calls_have_permits_of_their_own() -> None:
+    admission = door(max_running=1)
+    told: list[int] = []
+    admission.on_idle = lambda: told.append(1)
+    async with admission.admit_call("ann", priority="interactive", timeout_s=None):
+        assert (admission.running, admission.calls_running, admission.calls_queued) == (0, 1, 0)
+        turn = Guest(admission)
+        await turn.inside.wait()  # a turn is not kept waiting by a call
+        await turn.go()
+        assert told == []  # a call is under way
+        idle = asyncio.create_task(admission.until_idle())
+        await settle()
+        assert not idle.done()
+    assert told == [1]
+    await idle
+    assert admission.max_calls == 16

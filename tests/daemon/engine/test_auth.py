@@ -1,4 +1,4 @@
-"""Which credential is told, and when there is none."""
+"""Which credential is told, and when there is none (00.1, 00.10, 01.2, 01.3, 01.4, 01.5, 01.6)."""
 
 from pathlib import Path
 

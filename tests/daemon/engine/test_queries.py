@@ -135,6 +135,7 @@ async def test_what_is_refused_starts_nothing(
 
 
 async def test_without_a_credential_nothing_is_started(kit: Any) -> None:
+    """01.32"""
     async with kit.engine(api_key=None) as engine:
         error = await kit.refused("auth_required", engine.queries.run(engine.params(), kit.caller()))
         assert error.data["next_step"]

@@ -3,8 +3,9 @@
 from typing import Any
 
 from dragoman_protocol.query import TurnOptions
+from dragomand.engine.calls import NOBODY, Payer
 from dragomand.store.rows import SessionRow
-from dragomand.upstream.interface import TurnOutcome
+from dragomand.upstream.interface import ApiAccess, TurnOutcome
 
 
 async def stored(engine: Any) -> SessionRow:
@@ -71,3 +72,26 @@ async def test_the_version_is_known_when_claude_code_has_told_it(kit: Any) -> No
         engine.upstream.runs[0].version = None
         await engine.runs.close(run)
         assert engine.runs.version == "9.9.9"
+
+
+async def test_what_a_run_calls_is_its_turns(kit: Any) -> None:
+    async with kit.engine() as engine:
+        grant, token = engine.calls.grant()
+        engine.upstream.api_access = ApiAccess(grant.grant_id, "http://x", None, token, lambda: None)
+        payers = [grant.payer()]
+
+        async def script(turn: Any) -> TurnOutcome:
+            payers.append(grant.payer())
+            return TurnOutcome(status="completed", text="done")
+
+        engine.upstream.scripts.append(script)
+        ann = kit.caller("ann")
+        result = await engine.queries.run(engine.params(priority="batch"), ann)
+        session = await engine.store.session(result.session_id)
+        await engine.runs.open(session, TurnOptions(), ann)
+        payers.append(grant.payer())  # no turn has begun
+        assert payers == [
+            NOBODY,
+            Payer(ann.id, ann.name, result.turn_id, "batch"),
+            Payer(ann.id, ann.name, None, "interactive"),
+        ]

@@ -1,4 +1,5 @@
-"""Open sessions: one process for many turns, and every way in which it, or a turn of it, ends."""
+"""Open sessions (00.38, 00.39): one process for many turns, and every way in which it, or a turn of it, ends.
+"""
 
 import asyncio
 from typing import Any

@@ -136,7 +136,7 @@ class House:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission),
+            **limits_handlers(engine.admission, engine.calls),
             **daemon_handlers(lambda: self.status, self._stop),
         }
         self.handlers = {name: translated(handler) for name, handler in handlers.items()}

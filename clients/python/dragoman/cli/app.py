@@ -16,6 +16,7 @@ _COMMANDS = {
     "completion": "completion",
     "daemon": "daemon",
     "demo": "showing",
+    "gateway": "gateway",
     "locate": "bare",
     "models": "agents",
     "rpc": "bare",

@@ -12,12 +12,21 @@ from dragomand.upstream.claude_code.command import (
     ApiSettings,
     build_arguments,
     build_environment,
+    through_gateway,
 )
 from dragomand.upstream.claude_code.executable import find_executable
 from dragomand.upstream.claude_code.run import ClaudeCodeRun
 from dragomand.upstream.claude_code.transcript import Transcript, config_dir
+from dragomand.upstream.claude_code.unix_socket import UnixSocketSupport
 from dragomand.upstream.claude_code.wire import MAX_LINE_BYTES
-from dragomand.upstream.interface import AskPermission, Failure, RunSpec, UpstreamError
+from dragomand.upstream.interface import (
+    ApiAccess,
+    AskPermission,
+    Failure,
+    OpenAccess,
+    RunSpec,
+    UpstreamError,
+)
 
 
 class ClaudeCode:
@@ -52,6 +61,9 @@ class ClaudeCode:
         self._guard_command = guard_command
         self._max_line_bytes = max_line_bytes
         self._runs: set[ClaudeCodeRun] = set()
+        self._sockets = UnixSocketSupport()
+        self.open_access: OpenAccess | None = None
+        """Gives each run its access to the gateway; None, or no access: the key goes by file descriptor."""
 
     async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
         """Start a run and wait until it is ready; see `Upstream.open`."""
@@ -60,10 +72,12 @@ class ClaudeCode:
         env = build_environment(self._environment, spec, self._api, with_key=key is not None)
         transcript = Transcript(config_dir(env), spec.resume or spec.session_id)
         await _check_length(spec, transcript)
-        redact = Redactor([key] if key else [])
+        access = None if key is None else await self._access(executable)
+        redact = Redactor([each for each in (key, access and access.token) if each])
         run = ClaudeCodeRun(
-            spec, ask, transcript, redact, self._runs.discard, max_line_bytes=self._max_line_bytes
+            spec, ask, transcript, redact, self._gone, max_line_bytes=self._max_line_bytes
         )
+        run.api_access = access
         command = children.Command(
             argv=build_arguments(executable, spec),
             env=env,
@@ -71,17 +85,34 @@ class ClaudeCode:
             secrets={KEY_VARIABLE: key.encode()} if key else {},
             open_files=self._open_files,
         )
+        if access is not None:
+            command = through_gateway(command, access)
         self._runs.add(run)
         try:
             await run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
-        except UpstreamError:
-            self._runs.discard(run)
+        except BaseException as failed:
+            if access is not None:
+                access.revoke()
+            if isinstance(failed, UpstreamError):
+                self._runs.discard(run)
             raise
         return run
 
     async def close(self) -> None:
         """End every run that is still open, all at once."""
         await asyncio.gather(*(run.close() for run in list(self._runs)))
+
+    async def _access(self, executable: str) -> ApiAccess | None:
+        if self.open_access is None:
+            return None
+        unix = await asyncio.to_thread(self._sockets.look, executable)
+        return await self.open_access(unix=unix)
+
+    def _gone(self, run: ClaudeCodeRun) -> None:
+        """A run's process has ended: what it could do ends with it."""
+        self._runs.discard(run)
+        if run.api_access is not None:
+            run.api_access.revoke()
 
 
 async def _check_length(spec: RunSpec, transcript: Transcript) -> None:

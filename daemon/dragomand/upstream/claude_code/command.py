@@ -5,10 +5,12 @@ user of the machine can read, but into the first control request.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dragomand.upstream.interface import RunSpec
+from dragomand.process.children import Command
+from dragomand.upstream.claude_code.unix_socket import SOCKET_VARIABLE
+from dragomand.upstream.interface import ApiAccess, RunSpec
 
 KEY_VARIABLE = "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR"
 """Names the file descriptor from which Claude Code reads the API key, once, at its start."""
@@ -111,6 +113,18 @@ def build_environment(
         # A login of Claude Code's own must not win over the key that was chosen.
         env.pop("CLAUDE_CODE_OAUTH_TOKEN", None)
     return env
+
+
+def through_gateway(command: Command, access: ApiAccess) -> Command:
+    """Return *command* with its API calls sent to the gateway; its token goes where the key would."""
+    env = {**command.env, "ANTHROPIC_BASE_URL": access.base_url}
+    if access.unix_socket is None:
+        # Whatever proxy there is, it is not for the way to ourselves.
+        for name in ("NO_PROXY", "no_proxy"):
+            env[name] = ",".join(filter(None, (env.get(name), "127.0.0.1")))
+    else:
+        env[SOCKET_VARIABLE] = access.unix_socket
+    return replace(command, env=env, secrets={KEY_VARIABLE: access.token.encode()})
 
 
 def build_initialize(spec: RunSpec) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from dragomand.upstream.claude_code.wire import (
     decode,
 )
 from dragomand.upstream.interface import (
+    ApiAccess,
     AskPermission,
     EventSink,
     Failure,
@@ -74,6 +75,8 @@ class ClaudeCodeRun:
         self._version: str | None = None
         self._refusal: Result | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.api_access: ApiAccess | None = None
+        """The gateway's access that its calls are made with."""
         self.unreadable_lines = 0
         """Lines that were no JSON."""
         self.stray_frames = 0

@@ -55,6 +55,11 @@ class MessagesRun:
         """The API tells none."""
         return None
 
+    @property
+    def api_access(self) -> None:
+        """No process calls the API through the gateway: the daemon calls it itself."""
+        return None
+
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`. One call, which is not repeated."""
         del message_id  # the API knows none

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 from dragoman_protocol.query import ThinkingChoice
+from dragomand.process.children import Command
 from dragomand.upstream.claude_code.command import (
+    KEY_VARIABLE,
     ApiSettings,
     build_arguments,
     build_environment,
     build_initialize,
     build_preparations,
+    through_gateway,
 )
-from dragomand.upstream.interface import RunSpec
+from dragomand.upstream.interface import ApiAccess, RunSpec
 
 CWD = Path("/work/project")
 BARE = RunSpec(session_id="s-1", cwd=CWD)
@@ -140,6 +143,36 @@ def test_a_chosen_key_is_not_beaten_by_a_token() -> None:
 def test_the_first_request(choice: dict[str, object], request_: dict[str, object]) -> None:
     spec = RunSpec(**{"session_id": "s-1", "cwd": CWD, **choice})  # type: ignore[arg-type]
     assert build_initialize(spec) == {"subtype": "initialize", "hooks": None, **request_}
+
+
+COMMAND = Command(
+    argv=["/bin/claude"],
+    env={"ANTHROPIC_BASE_URL": "https://api.example", "NO_PROXY": "intra", "A": "b"},
+    cwd="/work",
+    secrets={KEY_VARIABLE: b"the key"},
+    open_files=7,
+)
+
+
+def test_calls_through_the_gateway() -> None:
+    access = ApiAccess("g", "http://dragoman.invalid", "/run/g.sock", "the token", lambda: None)
+    command = through_gateway(COMMAND, access)
+    assert command.env == {
+        "ANTHROPIC_BASE_URL": "http://dragoman.invalid",
+        "ANTHROPIC_UNIX_SOCKET": "/run/g.sock",
+        "NO_PROXY": "intra",
+        "A": "b",
+    }
+    assert command.secrets == {KEY_VARIABLE: b"the token"}
+    assert (command.argv, command.cwd, command.open_files) == (["/bin/claude"], "/work", 7)
+
+
+def test_calls_through_the_gateways_port() -> None:
+    access = ApiAccess("g", "http://127.0.0.1:4000", None, "the token", lambda: None)
+    env = through_gateway(COMMAND, access).env
+    assert env["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:4000"
+    assert "ANTHROPIC_UNIX_SOCKET" not in env
+    assert (env["NO_PROXY"], env["no_proxy"]) == ("intra,127.0.0.1", "127.0.0.1")
 
 
 def test_sources_of_settings_are_the_users_own_unless_there_are_to_be_none() -> None:

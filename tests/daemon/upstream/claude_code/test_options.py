@@ -60,7 +60,7 @@ async def asked(talking, **spec):
     ("alias", "name"), [("opus", "claude-opus-"), ("sonnet", "claude-sonnet-"), ("haiku", "claude-haiku-")]
 )
 async def test_the_model_is_the_one_that_was_chosen(talking, alias, name):
-    """02.1, 02.25."""
+    """00.3, 02.1, 02.25."""
     async with talking(model=alias) as talk:
         outcome = await talk.send("hello")
         assert talk.sim.messages[0].json()["model"].startswith(name)

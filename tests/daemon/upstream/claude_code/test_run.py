@@ -1,4 +1,4 @@
-"""Turns of the real CLI: answers, several turns, resuming, interrupting, ends."""
+"""Turns of the real CLI: answers in pieces (00.40), several turns, resuming, interrupting, ends."""
 
 import asyncio
 import os

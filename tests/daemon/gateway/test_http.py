@@ -1,0 +1,254 @@
+"""Calls through the gateway, by an ordinary HTTP client, with the simulator as the provider."""
+
+import asyncio
+import json
+import ssl
+from typing import Any
+
+import aiohttp
+import pytest
+from dragoman_sim import Cut, Gate, Limits, Reply, Rule, Script, Simulator, Status, When
+from dragomand.gateway import http
+
+
+async def test_a_call_has_the_key_and_is_counted(at: Any) -> None:
+    sim, client = await at.caller()
+    async with client.post("/v1/messages?beta=true", json=at.ask, headers={"cookie": "a=b"}) as answer:
+        said = await answer.json()
+    assert answer.status == 200
+    record = sim.messages[0]
+    assert record.used_key(at.key)
+    assert record.query == "beta=true"
+    assert "cookie" not in record.headers
+    assert "authorization" not in record.headers
+    assert answer.headers["Server"] == "dragoman"
+    assert answer.headers["request-id"]
+    counts = at.calls.total
+    assert (counts.calls, counts.failed) == (1, 0)
+    assert counts.usage.input_tokens == said["usage"]["input_tokens"]
+    assert counts.usage.output_tokens == said["usage"]["output_tokens"] > 0
+
+
+async def test_a_stream_is_passed_on_as_it_comes(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), Reply(["one ", Gate("middle"), "two"]))])
+    async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        seen = b""
+        while b"one" not in seen:
+            seen += await answer.content.readany()
+        assert b"two" not in seen  # the rest has not even been sent
+        assert at.admission.calls_running == 1
+        await sim.gate("middle").open()
+        seen += await answer.content.read()
+    assert b"message_stop" in seen
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert at.calls.total.failed == 0
+    assert at.calls.total.usage.output_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after"), [(429, 7), (529, None), (400, None), (401, None), (500, None)]
+)
+async def test_errors_are_passed_on_as_they_are(at: Any, status: int, retry_after: int | None) -> None:
+    fault = Status(status, message="so it is", retry_after=retry_after)
+    _, client = await at.caller([Rule(When(), fault=fault)])
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        said = await answer.json()
+    assert answer.status == status
+    assert said["error"]["message"] == "so it is"
+    assert answer.headers.get("retry-after") == (None if retry_after is None else str(retry_after))
+    assert (at.calls.total.calls, at.calls.total.failed) == (1, 1)
+    if retry_after is not None:
+        assert at.calls.ratelimit.retry_after_ms == retry_after * 1000
+
+
+async def test_what_the_provider_says_of_its_limits_is_remembered(at: Any) -> None:
+    _, client = await at.caller(Script(limits=Limits(requests_per_minute=50)))
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        await answer.read()
+    window = at.calls.ratelimit.windows["requests"]
+    assert (window.limit, window.remaining) == (50, 49)
+    assert window.reset_at > 1_000_000_000
+    assert at.calls.ratelimit.seen_at == 1000.0
+
+
+async def test_an_answer_that_is_cut_is_cut(at: Any) -> None:
+    _, client = await at.caller([Rule(When(), Reply(["one two three"]), fault=Cut("inside_block"))])
+    with pytest.raises(aiohttp.ClientError):
+        async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert at.calls.total.failed == 1
+
+
+async def test_a_caller_that_goes_ends_the_providers_work(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), Reply(["one ", Gate("middle"), "two"]))])
+    async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+        await answer.content.readany()
+        answer.close()
+    record = await sim.wait_for(1)
+    assert await sim.wait_ended(record) == "abandoned"
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert at.calls.total.failed == 1
+
+
+async def test_counting_tokens_and_models(at: Any) -> None:
+    _, client = await at.caller()
+    async with client.post("/v1/messages/count_tokens", json=at.ask) as answer:
+        assert (await answer.json())["input_tokens"] > 0
+    async with client.get("/v1/models?limit=5") as answer:
+        assert (await answer.json())["data"]
+    assert (at.calls.total.calls, at.calls.total.failed) == (2, 0)
+
+
+async def test_calls_wait_for_each_other(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), Reply([Gate("middle"), "two"]))], max_calls=1)
+
+    async def call() -> int:
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            return answer.status
+
+    calls = [asyncio.create_task(call()) for _ in range(2)]
+    await at.until(lambda: at.admission.calls_queued == 1)
+    assert at.admission.calls_running == 1
+    assert len(sim.messages) <= 1  # the other one has not been sent
+    await sim.gate("middle").open()
+    assert await asyncio.gather(*calls) == [200, 200]
+
+
+async def test_a_call_that_is_not_admitted_in_time_may_be_repeated(at: Any) -> None:
+    sim, client = await at.caller(
+        [Rule(When(), Reply([Gate("middle"), "two"]))], max_calls=1, queue_timeout_s=0.01
+    )
+
+    async def first() -> int:
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            return answer.status
+
+    running = asyncio.create_task(first())
+    await at.until(lambda: at.admission.calls_running == 1)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        said = await answer.json()
+    assert (answer.status, said["error"]["type"]) == (529, "overloaded_error")
+    assert "1 API calls are running" in said["error"]["message"]
+    assert answer.headers["retry-after"] == "1"
+    await sim.gate("middle").open()
+    assert await running == 200
+
+
+async def test_a_request_that_is_too_large(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_BODY", 1000)
+    sim, client = await at.caller()
+
+    async def parts() -> Any:
+        for _ in range(20):
+            yield b" " * 100
+
+    async with client.post("/v1/messages", data=parts()) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["error"]["type"] == "request_too_large"
+    assert sim.requests == []
+
+
+async def test_a_request_whose_body_does_not_come(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_S", 0.05)
+    sim, client = await at.caller()
+    never = asyncio.Event()
+
+    async def parts() -> Any:
+        yield b"{"
+        await never.wait()
+
+    async with client.post("/v1/messages", data=parts()) as answer:
+        assert answer.status == 408
+    never.set()
+    assert sim.requests == []
+    await at.until(lambda: at.admission.calls_running == 0)
+
+
+async def test_what_is_not_http_harms_nobody(at: Any) -> None:
+    _, client = await at.caller()
+    reader, writer = await asyncio.open_unix_connection(str(next(at.folder.iterdir())))
+    writer.write(b"\x00\x01 not a request\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.0 400")
+    writer.close()
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 200
+
+
+def test_certificates_of_ones_own(tmp_path: Any) -> None:
+    def trust(base_url: str, ca_file: str | None) -> Any:
+        return http._trust(http.Provider(base_url=base_url, ca_file=ca_file))
+
+    assert trust("https://x", None) is True
+    assert trust("http://x", "/a/file") is True
+    assert isinstance(trust("https://x", str(tmp_path / "nowhere")), ssl.SSLContext)
+
+
+async def test_a_provider_that_is_not_there(at: Any) -> None:
+    at.make(base_url="http://127.0.0.1:9")
+    client = await at.client(await at.gateway.issue("x", False))
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        said = await answer.json()
+    assert answer.status == 502
+    assert said["error"]["type"] == "api_error"
+
+
+async def test_a_provider_that_does_not_answer(at: Any) -> None:
+    _, client = await at.caller([Rule(When(), fault=Status(500, delay_ms=60_000))], first_byte_s=0.05)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 504
+
+
+async def test_a_stream_that_falls_silent(at: Any) -> None:
+    _, client = await at.caller([Rule(When(), Reply(["one ", Gate("never"), "two"]))], idle_s=0.05)
+    with pytest.raises(aiohttp.ClientError):
+        async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert at.calls.total.failed == 1
+
+
+async def test_a_key_that_is_gone(at: Any) -> None:
+    _, client = await at.caller()
+    at.key = None
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 401
+        assert "no API key" in (await answer.json())["error"]["message"]
+
+
+async def test_a_web_page_is_refused(at: Any) -> None:
+    sim, client = await at.caller()
+    async with client.post("/v1/messages", json=at.ask, headers={"Origin": "http://127.0.0.1"}) as answer:
+        assert answer.status == 403
+        assert "access-control-allow-origin" not in answer.headers
+    assert sim.requests == []
+
+
+async def test_a_revoked_token_is_worth_nothing(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), Reply(["one ", Gate("middle"), "two"]))])
+    token_id = at.gateway.tokens().data[0].token_id
+    async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+        await answer.content.readany()
+        assert at.gateway.revoke(token_id).revoked
+        with pytest.raises(aiohttp.ClientError):
+            await answer.content.read()  # cut off in the middle
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 401
+    assert await sim.wait_ended(sim.messages[0]) == "abandoned"
+
+
+async def test_the_port_takes_only_what_is_meant_for_it(at: Any) -> None:
+    sim = await at.stack.enter_async_context(Simulator())
+    at.make(base_url=sim.url)
+    over_port = await at.gateway.issue("x", True)
+    client = await at.client(over_port)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 200
+    async with client.post("/v1/messages", json=at.ask, headers={"Host": "evil.example"}) as answer:
+        assert answer.status == 403
+    private = await at.gateway.issue("y", False)
+    headers = {"authorization": f"Bearer {private.token}"}
+    async with client.post("/v1/messages", json=at.ask, headers=headers) as answer:
+        assert answer.status == 401
+    assert json.loads(sim.messages[0].body)["model"] == "claude-x"

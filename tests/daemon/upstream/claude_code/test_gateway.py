@@ -1,0 +1,108 @@
+"""The real Claude Code through the real gateway: over a unix socket, over a port, and without it."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dragoman_sim import Reply, Rule, Simulator, ToolUse, When
+from dragomand.engine.admission import Admission
+from dragomand.engine.calls import Calls
+from dragomand.gateway.gateway import Gateway, GatewaySettings
+from dragomand.upstream.interface import UpstreamError
+
+
+class Front:
+    """A gateway in front of a simulator."""
+
+    def __init__(self, world: Any, sim: Simulator) -> None:
+        runtime = world.root / "run"
+        runtime.mkdir(mode=0o700)
+        admission = Admission(max_running=1, max_queued=9, max_queued_per_client=9, clock=time.monotonic)
+        self.calls = Calls(admission, clock=time.time, queue_timeout_s=60)
+        self.gateway = Gateway(
+            calls=self.calls,
+            api_key=lambda: world.key,
+            settings=GatewaySettings(base_url=sim.url),
+            runtime_dir=str(runtime),
+            clock=time.time,
+            logger=logging.getLogger("test"),
+        )
+
+
+@pytest.fixture
+async def sim() -> Any:
+    tool = Reply([ToolUse("Bash", {"command": "echo from the tool; env"})])
+    async with Simulator([Rule(When(text="use a tool"), [tool, "Done."])]) as sim:
+        yield sim
+
+
+@pytest.fixture
+async def front(world: Any, sim: Simulator) -> Any:
+    front = Front(world, sim)
+    yield front
+    await front.gateway.close()
+
+
+async def test_turns_with_tools(world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]) -> None:
+    run = await run_of(front)
+    assert run.api_access.unix_socket is not None
+    outcome = await run.send("use a tool", "m-1", world.events())
+    assert (outcome.status, outcome.text) == ("completed", "Done.")
+    assert all(record.used_key(world.key) for record in sim.messages)
+    total = front.calls.total
+    assert (total.calls, total.failed) == (len(sim.requests), 0)
+    assert total.usage.output_tokens == outcome.usage.output_tokens
+    assert total.usage.input_tokens == outcome.usage.input_tokens
+    assert len(front.calls.grants) == 1
+    await run.close()
+    assert front.calls.grants == [], "its token is worth nothing any more"
+
+
+async def test_one_that_knows_no_unix_sockets(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dragomand.upstream.claude_code.unix_socket._contains", lambda *_: False)
+    # A proxy that is not there: it is not for the way to the gateway.
+    run = await run_of(front, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
+    assert run.api_access.base_url.startswith("http://127.0.0.1:")
+    outcome = await run.send("hello", "m-1", world.events())
+    assert outcome.text == "You said: hello"
+    assert sim.messages[-1].used_key(world.key)
+    assert front.calls.total.failed == 0
+
+
+async def test_without_gateway_the_key_goes_by_descriptor(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]
+) -> None:
+    front.gateway._settings = GatewaySettings(enabled=False)
+    run = await run_of(front)
+    assert run.api_access is None
+    outcome = await run.send("hello", "m-1", world.events())
+    assert outcome.text == "You said: hello"
+    assert sim.messages[-1].used_key(world.key)
+    assert front.calls.total.calls == 0
+
+
+async def test_a_start_that_fails_leaves_no_token(
+    world: Any, front: Front, run_of: Callable[..., Any]
+) -> None:
+    with pytest.raises(UpstreamError):
+        await run_of(front, executable=shutil.which("false"))
+    assert front.calls.grants == []
+
+
+@pytest.fixture
+def run_of(world: Any, sim: Simulator) -> Callable[..., Any]:
+    """Open a run whose upstream has the front's gateway."""
+
+    async def run_of(front: Front, executable: str | None = None, **environment: str) -> Any:
+        upstream = world.upstream(
+            sim, executable=executable, environment={**world.environment(), **environment}
+        )
+        upstream.open_access = front.gateway.open_access
+        return await upstream.open(world.spec(), world.allow)
+
+    return run_of
