@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from dragoman_protocol import VERSION
-from dragoman_protocol.lifecycle import DEFAULT_SCOPES, DaemonStatusResult, ServerInfo
+from dragoman_protocol.lifecycle import (
+    DEFAULT_SCOPES,
+    DaemonStatusResult,
+    ServerInfo,
+)
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
@@ -28,8 +32,10 @@ from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.calls import Calls
+from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
+from dragomand.engine.pool_view import pool_result
 from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
@@ -49,13 +55,14 @@ from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers, token_count_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stream import stream_handlers
+from dragomand.policy.crash_breaker import CrashBreaker
 from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
 from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.store.store import Store
-from dragomand.upstream.claude_code import ApiSettings, ClaudeCode
-from dragomand.upstream.interface import Upstream
+from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
+from dragomand.upstream.interface import PoolState, Upstream
 from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
@@ -93,9 +100,7 @@ class Engine:
             max_calls=limits.max_calls,
             clock=time.monotonic,
         )
-        self.calls = Calls(
-            self.admission, clock=time.time, queue_timeout_s=limits.queue_timeout_ms / 1000
-        )
+        self.calls = Calls(self.admission, clock=time.time, queue_timeout_s=limits.queue_timeout_ms / 1000)
         self.sessions = Sessions(store, time.time)
         self.permissions = Permissions(
             timeout_s=config.permission.timeout_ms / 1000,
@@ -155,7 +160,7 @@ class Engine:
             agents=self.agents,
             limits=query_limits(config),
             max_open=config.session.max_open,
-            idle_s=config.session.idle_close_ms / 1000,
+            times=stream_times(config),
             clock=time.time,
             new_id=new_uuid,
             logger=logger,
@@ -166,9 +171,16 @@ class App:
     """A daemon without a socket."""
 
     def __init__(
-        self, *, config: Config, paths: Paths, engine: Engine, gateway: Gateway, logger: logging.Logger
+        self,
+        *,
+        config: Config,
+        paths: Paths,
+        engine: Engine,
+        gateway: Gateway,
+        pool: Callable[[], PoolState],
+        logger: logging.Logger,
     ) -> None:
-        """Put the RPC column in front of *engine*. `open` is the way to come by one."""
+        """Put the RPC column in front of *engine*; *pool* tells what is kept warm. Made by `open`."""
         self.gateway = gateway
         self.config = config
         self.paths = paths
@@ -176,6 +188,7 @@ class App:
         """Where clients reach it."""
         self.logger = logger
         self.engine = engine
+        self.pool = pool
         self.started_at = time.time()
         self.stopping = anyio.Event()
         """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
@@ -208,7 +221,7 @@ class App:
         folder = claude_config_dir(config, environment)
         auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
         ledger = Ledger(paths.state_dir)
-        upstream = claude_code(config, environment, auth, ledger, open_files)
+        upstream = claude_code(config, environment, auth, ledger, open_files, paths.state_dir)
         direct = messages_api(config, environment, auth)
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
@@ -224,7 +237,10 @@ class App:
             )
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
-            app = cls(config=config, paths=paths, engine=engine, gateway=gateway, logger=logger)
+            upstream.on_pressure = engine.streams.rest
+            app = cls(
+                config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
+            )
             try:
                 yield app
             finally:
@@ -276,7 +292,7 @@ class App:
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls),
             **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
-            **daemon_handlers(self.status, self.request_stop),
+            **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }
         for name, handler in handlers.items():
             row = METHODS[name]
@@ -287,6 +303,17 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+def stream_times(config: Config) -> StreamTimes:
+    """Return what the settings say of streams."""
+    session = config.session
+    return StreamTimes(
+        idle_s=session.idle_close_ms / 1000,
+        sleep_s=session.sleep_ms / 1000,
+        recycle_turns=session.recycle_turns,
+        recycle_bytes=session.recycle_memory,
+    )
 
 
 def agent_library(paths: Paths) -> Agents:
@@ -326,7 +353,12 @@ async def opened_store(paths: Paths, logger: logging.Logger) -> AsyncIterator[St
 
 
 def claude_code(
-    config: Config, environment: Mapping[str, str], auth: Auth, ledger: Ledger, open_files: int | None
+    config: Config,
+    environment: Mapping[str, str],
+    auth: Auth,
+    ledger: Ledger,
+    open_files: int | None,
+    state_dir: str,
 ) -> ClaudeCode:
     """Make the upstream that starts Claude Code, in *environment* as far as it is allowed."""
     claude = config.claude
@@ -342,7 +374,18 @@ def claude_code(
             base_url=claude.base_url or None, max_retries=claude.max_retries, timeout_ms=claude.api_timeout_ms
         ),
         start_timeout_s=claude.start_timeout_ms / 1000,
+        stall_s=claude.stall_timeout_ms / 1000,
         open_files=open_files,
+        pool=PoolSettings(
+            max_spare=config.pool.max_spare,
+            ttl_s=config.pool.ttl_ms / 1000,
+            max_bytes=config.pool.max_memory,
+            min_free_bytes=config.pool.min_free_memory,
+            generic=config.pool.generic == "on",
+            reuse=config.pool.reuse == "on",
+        ),
+        neutral_dir=os.path.join(state_dir, "spare"),
+        breaker=CrashBreaker(),
     )
 
 

@@ -99,6 +99,8 @@ class ClaudeSettings(_Section, frozen=True, kw_only=True):
     """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`)."""
     api_timeout_ms: Milliseconds = 600_000
     """How long one API call of Claude Code's may take (`API_TIMEOUT_MS`)."""
+    stall_timeout_ms: Milliseconds = 330_000
+    """How long Claude Code may say nothing in a turn while no tool runs and nobody is asked."""
     bare_home: FolderOrEmpty = ""
     """HOME and configuration folder for Claude Code, apart from the user's own; nothing: the user's own."""
 
@@ -170,6 +172,29 @@ class SessionSettings(_Section, frozen=True, kw_only=True):
     """How many streams may be open, each with a Claude Code process of its own."""
     idle_close_ms: Milliseconds = 600_000
     """How long a stream's process stays without a turn and without anybody attached."""
+    sleep_ms: Milliseconds = 300_000
+    """How long a stream's process stays without a turn; the stream stays open, the next turn resumes it."""
+    recycle_turns: Count = 200
+    """After how many turns a stream's process is replaced by one that resumes it."""
+    recycle_memory: Bytes = 1_073_741_824
+    """How much memory a stream's process may hold after a turn before it is replaced."""
+
+
+class PoolSettings(_Section, frozen=True, kw_only=True):
+    """Claude Code processes that are started ahead, because their like was used lately."""
+
+    max_spare: Annotated[int, Meta(ge=0, le=64, description="a whole number")] = 2
+    """How many may wait unused; 0: none."""
+    ttl_ms: Milliseconds = 300_000
+    """How long one waits, and how long after its last use a kind of process is kept in stock."""
+    max_memory: Bytes = 1_073_741_824
+    """How much memory all of them may hold."""
+    min_free_memory: Bytes = 1_073_741_824
+    """How much memory must be free before one is started."""
+    generic: Literal["on", "off"] = "on"
+    """Whether one of them may be of no folder, to be bound to the folder of whoever asks first."""
+    reuse: Literal["on", "off"] = "off"
+    """Whether a process serves its client's next conversation too, after a `/clear` that the model sees."""
 
 
 class SecuritySettings(_Section, frozen=True, kw_only=True):
@@ -201,6 +226,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     query: QuerySettings = QuerySettings()
     permission: PermissionSettings = PermissionSettings()
     session: SessionSettings = SessionSettings()
+    pool: PoolSettings = PoolSettings()
     security: SecuritySettings = SecuritySettings()
     log: LogSettings = LogSettings()
 

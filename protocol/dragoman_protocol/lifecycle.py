@@ -105,6 +105,35 @@ class DaemonStatusResult(Value):
     memory_bytes: int | None = None
 
 
+class SpareProcess(Value):
+    """A Claude Code process that was started ahead and that nobody uses yet."""
+
+    key: str
+    """What cannot be changed later, as the beginning of a digest: equal keys, equal processes."""
+    state: Literal["starting", "ready"]
+    age_ms: int
+    cwd: str | None = None
+    """Absent: of no folder, to be bound to that of whoever asks first."""
+    memory_bytes: int | None = None
+
+
+class DaemonPoolResult(Value):
+    """What is kept warm, and how often it was of use since the daemon's start."""
+
+    max_spare: int
+    spares: list[SpareProcess] = msgspec.field(default_factory=list)
+    keys: int = 0
+    """How many kinds of processes were asked for lately."""
+    warm: int = 0
+    """Conversations that found a process waiting."""
+    cold: int = 0
+    kept: int = 0
+    """Processes that wait for the next conversation of the client they have worked for (`pool.reuse`)."""
+    ended: dict[str, int] = msgspec.field(default_factory=dict)
+    """Spares that were never used, by the reason of their end: `expired`, `evicted`, `pressure`, `outdated`
+    (executable, user settings or credential have changed), `died`, `failed`."""
+
+
 class DaemonStopParams(Params):
     """How to stop."""
 

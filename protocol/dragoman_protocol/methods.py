@@ -139,6 +139,8 @@ _ROWS = (
     Method("gateway/revoke", "End a token; what is under way with it is cut off.",
            gateway.GatewayRevokeParams, gateway.GatewayRevokeResult, lane="inline", scope="admin"),
     Method("daemon/status", "The daemon as it is.", Empty, lifecycle.DaemonStatusResult, lane="inline"),
+    Method("daemon/pool", "The Claude Code processes that were started ahead, and how often that was of use.",
+           Empty, lifecycle.DaemonPoolResult, lane="inline", scope="admin"),
     Method("daemon/stop", "Stop the daemon: running turns get the grace, then are cancelled.",
            lifecycle.DaemonStopParams, lifecycle.DaemonStopResult, lane="inline", scope="admin"),
     # -- from the daemon

@@ -197,6 +197,8 @@ class QueryRunResult(Value):
     """Why this upstream answered, in words."""
     structured: StructuredAnswer | None = None
     """With an `outputSchema`: the value."""
+    start: Literal["warm", "cold"] | None = None
+    """Whether the Claude Code process had been started before the query came."""
     replayed: bool = False
     """True when `messageId` had been run before and this is its stored answer."""
 

@@ -26,6 +26,7 @@ from dragoman_protocol.gateway import (
     GatewayTokensResult,
 )
 from dragoman_protocol.lifecycle import (
+    DaemonPoolResult,
     DaemonStatusResult,
     DaemonStopParams,
     DaemonStopResult,
@@ -637,6 +638,14 @@ class Calls(ABC):
         params = Empty()
         return self._call("daemon/status", params, DaemonStatusResult, timeout_s)
 
+    def daemon_pool(self, *, timeout_s: float | None = None) -> DaemonPoolResult:
+        """The Claude Code processes that were started ahead, and how often that was of use.
+
+        Needs the scope `admin`.
+        """
+        params = Empty()
+        return self._call("daemon/pool", params, DaemonPoolResult, timeout_s)
+
     def daemon_stop(self, *, grace_ms: int | None = None, timeout_s: float | None = None) -> DaemonStopResult:
         """Stop the daemon: running turns get the grace, then are cancelled.
 
@@ -1208,6 +1217,14 @@ class AsyncCalls(ABC):
         """The daemon as it is."""
         params = Empty()
         return await self._call("daemon/status", params, DaemonStatusResult, timeout_s)
+
+    async def daemon_pool(self, *, timeout_s: float | None = None) -> DaemonPoolResult:
+        """The Claude Code processes that were started ahead, and how often that was of use.
+
+        Needs the scope `admin`.
+        """
+        params = Empty()
+        return await self._call("daemon/pool", params, DaemonPoolResult, timeout_s)
 
     async def daemon_stop(
         self,

@@ -96,6 +96,7 @@ def to_spec(
         file_checkpointing=bool(options.file_checkpointing),
         verbatim_prompt=bool(options.verbatim_prompt),
         env=dict(options.env or {}),
+        client=caller.id,
     )  # fmt: skip
 
 

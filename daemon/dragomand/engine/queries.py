@@ -257,13 +257,14 @@ class Queries:
             submission.out_of_channel()
         if end.error is not None:
             raise end.error
-        return answers.result_of(
+        result = answers.result_of(
             end.row,
             end.text,
             session.claude_session_id,
             reason=choice.reason,
             structured=None if turn.attempts is None else turn.attempts.answer,
         )
+        return msgspec.structs.replace(result, start=turn.start)
 
     async def _execute(
         self, turn: Turn, params: QueryRunParams, queued_ms: int, output: OutputSchema | None

@@ -15,6 +15,7 @@ from . import working_directory
 from .caller import Caller
 from .errors import EngineError
 from .sessions import Sessions, storage_errors
+from .upstream_choice import unavailable
 
 TITLE_CHARS = 80
 """Longest title that is made from a prompt, in code points."""
@@ -48,6 +49,11 @@ class SessionChoice:
         with storage_errors():
             turns = await self._sessions.store.turns(params.session_id, limit=1)
         return turns[-1].upstream if turns else None
+
+    async def check_streamable(self, params: StreamOpenParams) -> None:
+        """Raise `upstream_unavailable` for a session whose upstream keeps no stream open."""
+        if await self.upstream_of(params) == "messages_api":
+            raise unavailable("messagesApi answers this session, and keeps no stream", "Use query/run.")
 
     async def row_for(
         self,

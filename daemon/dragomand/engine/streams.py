@@ -26,27 +26,15 @@ from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError
+from .open_stream import OpenStream, StreamTimes
 from .queries import QueryLimits
-from .runs import OpenRun, Runs
+from .runs import Runs
 from .session_choice import SessionChoice
 from .sessions import Sessions
 from .turn import Turn, TurnEnd
-from .upstream_choice import unavailable
 
 _ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "resume_mismatch", "auth_failed"})
 """Errors of a turn after which its process cannot be used further."""
-
-
-@dataclass(slots=True)
-class _Opened:
-    """What there is once the process runs."""
-
-    run: OpenRun
-    channel: Channel
-    is_new: bool
-    """The session's row has not been written yet."""
-    used_at: float
-    """When (the event loop's clock) the last turn ended, or the process began."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +48,7 @@ class _Stream:
     closing: anyio.Event = field(default_factory=anyio.Event)
     closed: anyio.Event = field(default_factory=anyio.Event)
     starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    opened: _Opened | None = None
+    opened: OpenStream | None = None
     error: EngineError | None = None
     turn: Turn | None = None
     turn_over: anyio.Event = field(default_factory=anyio.Event)
@@ -88,12 +76,12 @@ class Streams:
         agents: Agents,
         limits: QueryLimits,
         max_open: int,
-        idle_s: float,
+        times: StreamTimes,
         clock: Callable[[], float],
         new_id: Callable[[], str],
         logger: logging.Logger,
     ) -> None:
-        """Keep at most *max_open* processes, each at most *idle_s* seconds without a turn or a watcher."""
+        """Keep at most *max_open* streams, each as long as *times* say."""
         self._tasks = tasks
         self._auth = auth
         self._admission = admission
@@ -103,7 +91,7 @@ class Streams:
         self._agents = agents
         self._limits = limits
         self._max_open = max_open
-        self._idle_s = idle_s
+        self._times = times
         self._clock = clock
         self._new_id = new_id
         self._logger = logger
@@ -202,6 +190,13 @@ class Streams:
         stream.close()
         await stream.closed.wait()
 
+    def rest(self) -> None:
+        """Memory is short: end the processes of streams in which no turn runs. They wake when needed."""
+        for stream in self._open.values():
+            if stream.opened is not None and stream.turn is None:
+                stream.opened.tired = True
+                stream.changed.set()
+
     def stop_all(self) -> None:
         """The daemon is stopping: end every turn and every process, and begin no other."""
         self._stopping = True
@@ -232,41 +227,42 @@ class Streams:
             stream.closed.set()
 
     async def _start(self, stream: _Stream) -> None:
-        if await self._choice.upstream_of(stream.params) == "messages_api":
-            raise unavailable("messagesApi answers this session, and keeps no stream", "Use query/run.")
+        await self._choice.check_streamable(stream.params)
         session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
         run = await self._runs.open(session, stream.params, stream.caller)
         channel = self._sessions.channel_of(session)
         is_new = stream.params.session_id is None
         channel.on_unwatched = lambda: stream.changed.set()
-        stream.opened = _Opened(run, channel, is_new, anyio.current_time())
+        stream.opened = OpenStream(run, channel, self._times, is_new, anyio.current_time())
         stream.ready.set()
 
-    async def _until_unused(self, stream: _Stream, opened: _Opened) -> None:
+    async def _until_unused(self, stream: _Stream, opened: OpenStream) -> None:
         """Wait until it is closed or idle; then end the turn, if one runs, and the process."""
         try:
             while not stream.closing.is_set():
-                if stream.turn is not None or opened.channel.watched:
-                    stream.changed = anyio.Event()
+                stream.changed = anyio.Event()
+                if stream.turn is not None:
                     await stream.changed.wait()
                     continue
-                rest = max(opened.used_at, opened.channel.watched_at) + self._idle_s - anyio.current_time()
-                if rest <= 0:
+                now, closes_at, sleeps_at = anyio.current_time(), opened.closes_at, opened.sleeps_at
+                if closes_at <= now:
                     break
-                with anyio.move_on_after(rest):
-                    await stream.closing.wait()
+                if sleeps_at <= now:
+                    await opened.sleep(self._runs)
+                    continue
+                with anyio.move_on_after(min(closes_at, sleeps_at) - now):
+                    await stream.changed.wait()
             stream.close()
             if stream.turn is not None:
                 stream.turn.stop("client")
                 await stream.turn_over.wait()
         finally:
             opened.channel.on_unwatched = None
-            with anyio.CancelScope(shield=True):
-                await self._runs.close(opened.run)
+            await opened.sleep(self._runs)
 
     # -- one turn
 
-    async def _run_turn(self, stream: _Stream, opened: _Opened, turn: Turn, accepted: "_Accepted") -> None:
+    async def _run_turn(self, stream: _Stream, opened: OpenStream, turn: Turn, accepted: "_Accepted") -> None:
         try:
             end = await self._admit_and_execute(stream, opened, turn, accepted)
             opened.run.ended(end.outcome)
@@ -285,7 +281,7 @@ class Streams:
             accepted.event.set()
 
     async def _admit_and_execute(
-        self, stream: _Stream, opened: _Opened, turn: Turn, accepted: "_Accepted"
+        self, stream: _Stream, opened: OpenStream, turn: Turn, accepted: "_Accepted"
     ) -> TurnEnd:
         def waiting(reason: str, ahead: int) -> None:
             accepted.event.set()
@@ -295,7 +291,7 @@ class Streams:
             permit = await self._admit(door, turn, waiting)
             if isinstance(permit, EngineError) and not accepted.event.is_set():
                 raise permit
-            end = await self._execute(opened, turn, permit, accepted)
+            end = await self._execute(stream, opened, turn, permit, accepted)
             self._turn_over(stream, opened, turn)
             return end
 
@@ -321,7 +317,12 @@ class Streams:
         return EngineError("request_cancelled")
 
     async def _execute(
-        self, opened: _Opened, turn: Turn, permit: Permit | EngineError, accepted: "_Accepted"
+        self,
+        stream: _Stream,
+        opened: OpenStream,
+        turn: Turn,
+        permit: Permit | EngineError,
+        accepted: "_Accepted",
     ) -> TurnEnd:
         """Run the turn. One that was not admitted after its id had been given out is written as failed."""
 
@@ -330,9 +331,10 @@ class Streams:
             accepted.event.set()
             if isinstance(permit, EngineError):
                 raise permit
-            opened.run.turn = turn
-            await self._runs.record(opened.run)
-            return opened.run.run
+            run = await opened.wake(self._runs, stream.params, stream.caller)
+            run.turn = turn
+            await self._runs.record(run)
+            return run.run
 
         queued_ms = permit.data.get("waited_ms", 0) if isinstance(permit, EngineError) else permit.queued_ms
         try:
@@ -342,14 +344,14 @@ class Streams:
         finally:
             opened.is_new = opened.is_new and not turn.begun
 
-    def _turn_over(self, stream: _Stream, opened: _Opened, turn: Turn) -> None:
+    def _turn_over(self, stream: _Stream, opened: OpenStream, turn: Turn) -> None:
         if stream.turn is turn:
             stream.turn = None
+            opened.turn_ended(anyio.current_time())
             stream.turn_over.set()
             stream.changed.set()
-            opened.used_at = anyio.current_time()
 
-    def _turn(self, opened: _Opened, params: StreamSendParams, digest: str, caller: Caller) -> Turn:
+    def _turn(self, opened: OpenStream, params: StreamSendParams, digest: str, caller: Caller) -> Turn:
         return Turn(
             turn_id=self._new_id(),
             session=opened.run.session,

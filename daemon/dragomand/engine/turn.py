@@ -122,6 +122,12 @@ class Turn:
         """What the newest text item of the answer says so far."""
         return "".join(self._text_parts)
 
+    @property
+    def start(self) -> Literal["warm", "cold"] | None:
+        """Whether its process had been started before it; None where there is none."""
+        warm = None if self.run is None else self.run.warm
+        return None if warm is None else "warm" if warm else "cold"
+
     def stop(self, why: StopReason) -> None:
         """Ask the turn to end; soon after it does, with its terminal event. The first reason counts."""
         if self.stopped is None:

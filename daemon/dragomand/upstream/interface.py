@@ -118,6 +118,8 @@ class RunSpec:
     """The completed turns before, oldest first; only for `messages_api`."""
     deltas_wanted: Callable[[], bool] = always
     """Whether anybody watches; without a watcher an upstream may leave deltas out."""
+    client: str | None = None
+    """Who asks, if a process that has worked for the same one may be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,34 @@ class OpenAccess(Protocol):
         """Return access, over a unix socket if the run can use one; None: there is no gateway."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpareState:
+    """One process that was started ahead and that nobody uses yet."""
+
+    key: str
+    cwd: str | None
+    """None: of no folder."""
+    ready: bool
+    age_s: float
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What is kept warm, and how often it was of use."""
+
+    max_spare: int
+    spares: list[SpareState] = field(default_factory=list)
+    keys: int = 0
+    """How many kinds of processes were asked for lately."""
+    warm: int = 0
+    cold: int = 0
+    kept: int = 0
+    """How many wait for the next conversation of a client that they have worked for."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """How many spares were never used, by the reason of their end."""
+
+
 class UpstreamRun(Protocol):
     """One running conversation with an upstream. One turn at a time."""
 
@@ -201,6 +231,14 @@ class UpstreamRun(Protocol):
     @property
     def version(self) -> str | None:
         """The upstream's version (Claude Code's), once known."""
+
+    @property
+    def warm(self) -> bool | None:
+        """Whether its process had been started before anybody asked for it; None: there is no process."""
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What its processes hold; None when unknown."""
 
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; events go to *sink*; returns at its end.
@@ -226,4 +264,4 @@ class Upstream(Protocol):
         """
 
     async def close(self) -> None:
-        """Close every run that is still open."""
+        """Close every run that is still open, and everything that is kept warm."""

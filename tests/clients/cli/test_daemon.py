@@ -66,6 +66,16 @@ def test_a_daemon_that_does_not_start(
     assert "DRAGOMAN_DAEMON__IDLE_EXIT_MS" in done.err
 
 
+def test_what_is_kept_warm(run: Callable[..., Any]) -> None:
+    assert told(run, "pool", status=3) == {"state": "stopped"}
+    told(run, "start")
+    assert told(run, "pool")["maxSpare"] == 2
+    assert run("daemon", "pool").out.splitlines() == [
+        "0 conversations found a process waiting, 0 did not.",
+        "0 of at most 2 processes wait:",
+    ]
+
+
 class TestFrozen:
     """A daemon that has stopped running, and yet is there."""
 

@@ -29,6 +29,7 @@ from dragomand.engine.caller import Approver, Caller
 from dragomand.engine.calls import Calls
 from dragomand.engine.channel import Published
 from dragomand.engine.errors import EngineError
+from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.queries import Queries, QueryLimits
@@ -90,6 +91,8 @@ class ScriptedRun:
         self.upstream_session_id: str | None = spec.resume or spec.session_id
         self.version: str | None = "9.9.9"
         self.api_access: ApiAccess | None = self.upstream.api_access
+        self.warm: bool | None = False
+        self.memory_bytes: int | None = None
         self.turn: TurnOnRun | None = None
         self.turns = 0
         self.closed = False
@@ -374,6 +377,9 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         "permission_timeout_s": 60.0,
         "max_open": 3,
         "idle_s": 60.0,
+        "sleep_s": 60.0,
+        "recycle_turns": 100,
+        "recycle_bytes": 1 << 30,
         "api_key": "sk-test",
         **chosen,
     }
@@ -434,7 +440,13 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             "logger": logger,
         }
         queries = Queries(**parts)
-        streams = Streams(**parts, max_open=figures["max_open"], idle_s=figures["idle_s"])
+        times = StreamTimes(
+            idle_s=figures["idle_s"],
+            sleep_s=figures["sleep_s"],
+            recycle_turns=figures["recycle_turns"],
+            recycle_bytes=figures["recycle_bytes"],
+        )
+        streams = Streams(**parts, max_open=figures["max_open"], times=times)
         engine = Engine(
             store=store,
             upstream=upstream,

@@ -145,6 +145,7 @@ def test_the_upstream_is_told_everything() -> None:
     spec = options.to_spec(chosen, who("tools"), session, resume="claude-id")
     assert {name: getattr(spec, name) for name in spec.__slots__} == {
         "session_id": "s",
+        "client": "c",
         "cwd": Path("/w"),
         "resume": "claude-id",
         "resume_message_count": 4,

@@ -127,6 +127,7 @@ class House:
         self.stops: list[int | None] = []
         self._clients = 0
         self.status: Any = None
+        self.pool: Any = None
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.queries._auth),
             **agent_handlers(engine.queries._agents),
@@ -137,7 +138,7 @@ class House:
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls),
-            **daemon_handlers(lambda: self.status, self._stop),
+            **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),
         }
         self.handlers = {name: translated(handler) for name, handler in handlers.items()}
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from dragoman_protocol.lifecycle import DaemonStatusResult
+from dragoman_protocol.lifecycle import DaemonPoolResult, DaemonStatusResult
 
 
 async def test_status(house: Any) -> None:
@@ -13,6 +13,12 @@ async def test_status(house: Any) -> None:
             connections=1, running=0, queued=0, sessions_open=0,
         )  # fmt: skip
         assert at.call(at.client(), "daemon/status") is at.status
+
+
+async def test_pool(house: Any) -> None:
+    async with house() as at:
+        at.pool = DaemonPoolResult(max_spare=2, warm=1)
+        assert at.call(at.client("admin"), "daemon/pool") is at.pool
 
 
 @pytest.mark.parametrize(("params", "grace"), [({}, None), ({"graceMs": 0}, 0), ({"graceMs": 250}, 250)])

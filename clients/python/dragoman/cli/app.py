@@ -41,7 +41,7 @@ Exit status:
     2  wrong usage; nothing was sent
     3  `daemon status`: there is no daemon
    69  no daemon could be found, started, reached or trusted
-   74  the connection ended before the answer came
+   74  the connection ended before the answer came, or the output cannot be written
   124  the time was up; what ran was stopped
   130  interrupted; what ran was cancelled
 

@@ -94,6 +94,31 @@ def status(as_json: bool) -> int:
     return _tell(told, as_json)
 
 
+@daemon.command("pool")
+@_JSON
+def pool(as_json: bool) -> int:
+    """Show the Claude Code processes that were started ahead; exit status 3 if there is no daemon."""
+    paths = locate.find_paths()
+    running = stopping.find_running(paths)
+    if running is None:
+        _tell({"state": "stopped", "text": "There is no daemon."}, as_json)
+        return exits.NOT_RUNNING
+    found = stopping.ask_daemon(
+        paths, running, ["admin"], lambda claude: claude.daemon_pool(timeout_s=stopping.ANSWER_S)
+    )
+    told = msgspec.to_builtins(found)
+    lines = [
+        f"{found.warm} conversations found a process waiting, {found.cold} did not.",
+        f"{len(found.spares)} of at most {found.max_spare} processes wait:",
+    ]
+    for spare in found.spares:
+        memory = "" if spare.memory_bytes is None else f", {spare.memory_bytes / (1 << 20):.0f} MB"
+        lines.append(f"  {spare.state} for {spare.cwd or 'any folder'}, {_span(spare.age_ms / 1000)}{memory}")
+    lines += [f"{count} ended unused: {why}" for why, count in sorted(found.ended.items())]
+    told["text"] = "\n".join(lines)
+    return _tell(told, as_json)
+
+
 @daemon.command("logs")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @click.option("--lines", "-n", type=click.IntRange(min=0), default=50, show_default=True, help="How many.")

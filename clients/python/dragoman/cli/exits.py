@@ -11,7 +11,7 @@ NOT_RUNNING = 3
 UNAVAILABLE = 69
 """No daemon could be found, started, reached or trusted (EX_UNAVAILABLE)."""
 LOST = 74
-"""The connection ended before the answer came (EX_IOERR)."""
+"""The connection ended before the answer came, or the output could not be written (EX_IOERR)."""
 TIMEOUT = 124
 """`--timeout` passed before the answer came; the request was cancelled."""
 INTERRUPTED = 130

@@ -2,5 +2,6 @@
 
 from dragomand.upstream.claude_code.claude import ClaudeCode
 from dragomand.upstream.claude_code.command import ApiSettings
+from dragomand.upstream.claude_code.pool import PoolSettings
 
-__all__ = ["ApiSettings", "ClaudeCode"]
+__all__ = ["ApiSettings", "ClaudeCode", "PoolSettings"]

@@ -2,20 +2,32 @@
 
 import asyncio
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dragomand.process import children
 from dragomand.process.ledger import Ledger
+from dragomand.process.memory import PressureWatch
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import (
     KEY_VARIABLE,
     ApiSettings,
     build_arguments,
     build_environment,
+    build_initialize,
+    early,
+    may_be_ahead,
+    may_be_anywhere,
     through_gateway,
 )
 from dragomand.upstream.claude_code.executable import find_executable
-from dragomand.upstream.claude_code.run import ClaudeCodeRun
+from dragomand.upstream.claude_code.pool import Pool, PoolSettings, Recipe
+from dragomand.upstream.claude_code.reuse import Kept, Lease, tag_of
+from dragomand.upstream.claude_code.run import STALL_S, ClaudeCodeRun
+from dragomand.upstream.claude_code.spare_key import key_of, world_of
+from dragomand.upstream.claude_code.starts import Breaker, Starts
 from dragomand.upstream.claude_code.transcript import Transcript, config_dir
 from dragomand.upstream.claude_code.unix_socket import UnixSocketSupport
 from dragomand.upstream.claude_code.wire import MAX_LINE_BYTES
@@ -24,6 +36,9 @@ from dragomand.upstream.interface import (
     AskPermission,
     Failure,
     OpenAccess,
+    PermissionAnswer,
+    PermissionAsk,
+    PoolState,
     RunSpec,
     UpstreamError,
 )
@@ -41,15 +56,21 @@ class ClaudeCode:
         executable: str | None = None,
         api: ApiSettings | None = None,
         start_timeout_s: float = 30.0,
+        stall_s: float = STALL_S,
         open_files: int | None = None,
         guard_command: Sequence[str] = children.GUARD,
         max_line_bytes: int = MAX_LINE_BYTES,
+        pool: PoolSettings | None = None,
+        neutral_dir: str | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """Start processes as these settings say; nothing is read from anywhere else.
 
         *environment* is where the allowed variables come from (`command.INHERITED`). *api_key* gives the
         key, or None for Claude Code's own login. *executable* None: the bundled one, else `claude` on the
-        environment's PATH. *open_files* is the soft limit that processes get.
+        environment's PATH. *open_files* is the soft limit that processes get. *stall_s* is the silence that
+        ends a turn. *pool* None: nothing is started ahead; *neutral_dir* is an empty folder of ours, made
+        when needed, where spares of no folder wait (None: there are none).
         """
         self._ledger = ledger
         self._environment = dict(environment)
@@ -57,50 +78,180 @@ class ClaudeCode:
         self._executable = executable or None
         self._api = api or ApiSettings()
         self._start_timeout_s = start_timeout_s
+        self._stall_s = stall_s
         self._open_files = open_files
         self._guard_command = guard_command
         self._max_line_bytes = max_line_bytes
+        self._neutral_dir = neutral_dir
+        self._breaker = breaker
+        self._pool_settings = pool or PoolSettings(max_spare=0)
+        self._kept = Kept(self._pool_settings.most_kept, self._pool_settings.keep_s)
         self._runs: set[ClaudeCodeRun] = set()
         self._sockets = UnixSocketSupport()
         self.open_access: OpenAccess | None = None
         """Gives each run its access to the gateway; None, or no access: the key goes by file descriptor."""
+        self._unclaimable: str | None = None
+        """The world in which spares of no folder do not work."""
+        self.on_pressure: Callable[[], None] = lambda: None
+        """Called when memory is short, after the spares were ended."""
+        self._made: tuple[Starts, Pool, PressureWatch] | None = None
 
-    async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
-        """Start a run and wait until it is ready; see `Upstream.open`."""
+    async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun | Lease:
+        """Start a run, or take a spare, and wait until it is ready; see `Upstream.open`."""
+        late = spec.mcp_servers or spec.settings
+        if not self._pool_settings.reuse or spec.client is None or late or not may_be_ahead(spec):
+            return await self._open(spec, ask)
+        _, pool, _ = self._machinery()
+        tag = tag_of(self._key(early(spec)), spec, spec.client)
+        if (lease := self._kept.take(tag, spec, ask)) is not None:
+            pool.count("warm")
+            return lease
+        return self._kept.lend(await self._open(spec, ask), tag)
+
+    async def _open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
+        start = self._start_of(spec)
+        await _check_length(spec, Transcript(start.config_dir, spec.resume or spec.session_id))
+        starts, pool, _ = self._machinery()
+        if not may_be_ahead(spec) or not self._pool_settings.max_spare:
+            return await self._begin(spec, ask, start, starts)
+        pool.in_world(start.world)
+        recipe, generic = self._recipes(spec, start)
+        over = pool.use(recipe, generic)
+        try:
+            run = await self._warm(spec, ask, [recipe] if generic is None else [recipe, generic])
+            pool.count("cold" if run is None else "warm")
+            if run is None:
+                run = await self._begin(spec, ask, start, starts)
+        except BaseException:
+            over()
+            raise
+        run.on_turn_end = over
+        if run.pid is None:
+            run.tell_turn_end()  # it has ended meanwhile
+        return run
+
+    def pool(self) -> PoolState:
+        """Return what is kept warm."""
+        if self._made is None:
+            return PoolState(max_spare=self._pool_settings.max_spare)
+        return replace(self._made[1].state(), kept=self._kept.count)
+
+    async def close(self) -> None:
+        """End every run that is still open and every spare, all at once."""
+        if self._made is not None:
+            _, pool, pressure = self._made
+            pressure.close()
+            await asyncio.gather(pool.close(), self._kept.close(), *(run.close() for run in list(self._runs)))
+        await asyncio.gather(*(run.close() for run in list(self._runs)))
+
+    # inside
+
+    def _machinery(self) -> tuple[Starts, Pool, PressureWatch]:
+        """Return what belongs to the running loop, made at the first use."""
+        if self._made is None:
+            starts = Starts(os.cpu_count() or 1, self._breaker)
+            pool = Pool(self._pool_settings, self._begin_spare, lambda: starts.is_free)
+            starts.on_free = pool.unblocked
+            self._made = starts, pool, PressureWatch(self._pressed)
+        return self._made
+
+    def _start_of(self, spec: RunSpec, *, awaits_claim: bool = False) -> "_Start":
         executable = find_executable(self._executable, self._environment.get("PATH"))
         key = self._api_key()
         env = build_environment(self._environment, spec, self._api, with_key=key is not None)
-        transcript = Transcript(config_dir(env), spec.resume or spec.session_id)
-        await _check_length(spec, transcript)
-        access = None if key is None else await self._access(executable)
-        redact = Redactor([each for each in (key, access and access.token) if each])
-        run = ClaudeCodeRun(
-            spec, ask, transcript, redact, self._gone, max_line_bytes=self._max_line_bytes
-        )
-        run.api_access = access
         command = children.Command(
-            argv=build_arguments(executable, spec),
+            argv=build_arguments(executable, spec, awaits_claim=awaits_claim),
             env=env,
             cwd=os.fspath(spec.cwd),
             secrets={KEY_VARIABLE: key.encode()} if key else {},
             open_files=self._open_files,
         )
-        if access is not None:
-            command = through_gateway(command, access)
+        config = config_dir(env)
+        return _Start(command, config, key, world_of(executable, config, key.encode() if key else None))
+
+    def _recipes(self, spec: RunSpec, start: "_Start") -> tuple[Recipe, Recipe | None]:
+        own = early(spec)
+        recipe = Recipe(self._key(own), own)
+        wanted = self._pool_settings.generic and self._unclaimable != start.world and may_be_anywhere(spec)
+        if self._neutral_dir is None or not wanted:
+            return recipe, None
+        anywhere = replace(own, cwd=Path(self._neutral_dir))
+        return recipe, Recipe(self._key(anywhere, generic=True), anywhere, generic=True)
+
+    def _key(self, spec: RunSpec, *, generic: bool = False) -> str:
+        command = self._start_of(spec, awaits_claim=generic).command
+        return key_of(command, build_initialize(spec), None if generic else command.cwd)
+
+    async def _warm(self, spec: RunSpec, ask: AskPermission, recipes: list[Recipe]) -> ClaudeCodeRun | None:
+        """Return a spare that fits, given to whoever asks; None if there is none that works."""
+        _, pool, _ = self._machinery()
+        while (spare := pool.take(*(recipe.key for recipe in recipes))) is not None:
+            try:
+                run = await asyncio.shield(spare.starting)
+            except UpstreamError:
+                continue
+            except asyncio.CancelledError:
+                pool.give_back(spare)
+                raise
+            claim = {"subtype": "claim_session", "cwd": os.fspath(spec.cwd)} if spare.recipe.generic else None
+            try:
+                await run.adopt(spec, ask, self._start_timeout_s, claim)
+            except UpstreamError as error:
+                if error.failure.category == "caller":
+                    raise
+                if claim is not None and "Unsupported" in error.failure.message:
+                    self._unclaimable = self._start_of(spec).world
+                continue
+            pool.count("used")
+            return run
+        return None
+
+    async def _begin(
+        self, spec: RunSpec, ask: AskPermission, start: "_Start", starts: Starts
+    ) -> ClaudeCodeRun:
+        key = start.key
+        access = None if key is None else await self._access(start.command.argv[0])
+        command = start.command if access is None else through_gateway(start.command, access)
+        run = ClaudeCodeRun(
+            spec,
+            ask,
+            Transcript(start.config_dir, spec.resume or spec.session_id),
+            Redactor([each for each in (key, access and access.token) if each]),
+            self._gone,
+            max_line_bytes=self._max_line_bytes,
+            stall_s=self._stall_s,
+        )
+        run.api_access = access
         self._runs.add(run)
         try:
-            await run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
-        except BaseException as failed:
+            await starts.start(
+                lambda: run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
+            )
+        except BaseException:
             if access is not None:
                 access.revoke()
-            if isinstance(failed, UpstreamError):
+            if run.pid is None:
                 self._runs.discard(run)
             raise
         return run
 
-    async def close(self) -> None:
-        """End every run that is still open, all at once."""
-        await asyncio.gather(*(run.close() for run in list(self._runs)))
+    async def _begin_spare(self, recipe: Recipe) -> ClaudeCodeRun:
+        spec = replace(recipe.spec, session_id=str(uuid.uuid4()))
+        starts, _, _ = self._machinery()
+        if recipe.generic:
+            os.makedirs(spec.cwd, mode=0o700, exist_ok=True)
+        start = self._start_of(spec, awaits_claim=recipe.generic)
+        try:
+            return await self._begin(spec, _nobody, start, starts)
+        except UpstreamError:
+            if recipe.generic:
+                self._unclaimable = start.world
+            raise
+
+    def _pressed(self) -> None:
+        self._machinery()[1].drop("pressure")
+        self._kept.drop()
+        self.on_pressure()
 
     async def _access(self, executable: str) -> ApiAccess | None:
         if self.open_access is None:
@@ -113,6 +264,21 @@ class ClaudeCode:
         self._runs.discard(run)
         if run.api_access is not None:
             run.api_access.revoke()
+        self._kept.lost(run)
+        if self._made is not None and self._made[1].lost(run):
+            self._made[0].crashed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    command: children.Command
+    config_dir: str
+    key: str | None
+    world: str
+
+
+async def _nobody(_ask: PermissionAsk) -> PermissionAnswer:
+    return PermissionAnswer(allow=False, message="Nobody uses this process yet.")
 
 
 async def _check_length(spec: RunSpec, transcript: Transcript) -> None:

@@ -83,11 +83,15 @@ class ApiSettings:
     """How long an answer's stream may be silent."""
 
 
-def build_arguments(executable: str, spec: RunSpec) -> list[str]:
-    """Return the command line. Values are bound with `=`, so that none can be taken for another option."""
+def build_arguments(executable: str, spec: RunSpec, *, awaits_claim: bool = False) -> list[str]:
+    """Return the command line. Values are bound with `=`, so that none can be taken for another option.
+
+    *awaits_claim*: the process is to belong to no folder until it is told one.
+    """
     sources = SETTING_SOURCES if spec.setting_sources is None else spec.setting_sources
     fixed = [*_FIXED_ARGUMENTS, f"--setting-sources={','.join(sources)}"]
-    return [executable, *fixed, *_session(spec), *_choices(spec), *_repeated(spec)]
+    session = ["--await-claim"] if awaits_claim else _session(spec)
+    return [executable, *fixed, *session, *_choices(spec), *_repeated(spec)]
 
 
 def build_environment(
@@ -144,6 +148,43 @@ def build_initialize(spec: RunSpec) -> dict[str, Any]:
     if spec.skills is not None:
         request["skills"] = list(spec.skills)
     return request
+
+
+def early(spec: RunSpec) -> RunSpec:
+    """Return *spec* without what may be chosen late: how a process is started ahead of it."""
+    mode = spec.permission_mode
+    return replace(
+        spec,
+        session_id="",
+        resume=None,
+        resume_message_count=None,
+        model=None,
+        client=None,
+        settings={},
+        mcp_servers={},
+        # Claude Code can be put into this one only at its start.
+        permission_mode=mode if mode == "bypassPermissions" else None,
+    )
+
+
+def may_be_ahead(spec: RunSpec) -> bool:
+    """Whether a process for *spec* may be started ahead: not if it reads code that may change meanwhile."""
+    return spec.resume is None and spec.setting_sources is None and not spec.plugins and not spec.add_dirs
+
+
+def may_be_anywhere(spec: RunSpec) -> bool:
+    """Whether it may be started before its folder is known."""
+    return spec.agent is None and not spec.agents and spec.skills is None
+
+
+def late_choices(spec: RunSpec) -> list[dict[str, Any]]:
+    """Return the control requests that make up for what `early` left out."""
+    requests: list[dict[str, Any]] = []
+    if spec.model is not None:
+        requests.append({"subtype": "set_model", "model": spec.model})
+    if spec.permission_mode not in (None, "bypassPermissions"):
+        requests.append({"subtype": "set_permission_mode", "mode": spec.permission_mode})
+    return requests
 
 
 def build_preparations(spec: RunSpec) -> list[dict[str, Any]]:

@@ -38,6 +38,15 @@ class Control:
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._questions: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def asking(self) -> bool:
+        """Whether somebody is being asked."""
+        return bool(self._questions)
+
+    def ask_with(self, ask: AskPermission) -> None:
+        """Put questions to *ask* from now on."""
+        self._ask = ask
+
     async def request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send *request* at once and return its answer; raises `ControlError`, `TimeoutError`."""
         answer = self.send(request)

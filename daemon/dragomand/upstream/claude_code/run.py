@@ -5,18 +5,22 @@ interrupt reaches Claude Code while any reader is stalled.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dragoman_protocol.content import Prompt
 
 from dragomand.process import children
 from dragomand.process.ledger import Ledger
+from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
-from dragomand.upstream.claude_code.command import build_initialize, build_preparations
+from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
+from dragomand.upstream.claude_code.watchdog import Watchdog
 from dragomand.upstream.claude_code.wire import (
     MAX_LINE_BYTES,
     AnyFrame,
@@ -44,6 +48,11 @@ from dragomand.upstream.interface import (
 INTERRUPT_S = 5.0
 """How long, in seconds, Claude Code may take to end an interrupted turn; then its process is ended."""
 
+STALL_S = 330.0
+"""Silence, in seconds: longer than Claude Code itself waits for its API, whose stall it reports better."""
+
+_STALL_PATIENCE_S = 1.0
+_ADOPTION_S = 5.0
 _NOT_STARTED = (126, 127)
 
 
@@ -59,9 +68,15 @@ class ClaudeCodeRun:
         on_end: Callable[["ClaudeCodeRun"], None],
         *,
         max_line_bytes: int = MAX_LINE_BYTES,
+        stall_s: float = STALL_S,
     ) -> None:
-        """Describe the run; `start` starts it. *on_end* is called once, when the process is gone."""
+        """Describe the run; `start` starts it. *on_end* is called once, when the process is gone.
+
+        *stall_s* is how long, in seconds, Claude Code may say nothing in a turn while no tool runs.
+        """
         self._spec = spec
+        self._stall_s = stall_s
+        self._watchdog = Watchdog(stall_s, self._stalled, self._may_be_silent)
         self._transcript = transcript
         self._redact = redact
         self._tell_end = on_end
@@ -70,13 +85,17 @@ class ClaudeCodeRun:
         self._child: children.Child | None = None
         self._turn: Turn | None = None
         self._costs = Costs(None if spec.resume else 0.0)
-        self._session_id = spec.resume or spec.session_id
+        self._session_id: str = spec.resume or spec.session_id
         self._session_seen = False
         self._version: str | None = None
         self._refusal: Result | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.api_access: ApiAccess | None = None
         """The gateway's access that its calls are made with."""
+        self.warm: bool | None = False
+        """Whether the process had been started before anybody asked for it."""
+        self.on_turn_end: Callable[[], None] | None = None
+        """Called once, when the first turn or the run is over."""
         self.unreadable_lines = 0
         """Lines that were no JSON."""
         self.stray_frames = 0
@@ -115,6 +134,62 @@ class ClaudeCodeRun:
         version = ready.get("claude_code_version")
         self._version = version if isinstance(version, str) else None
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of its guard, once started."""
+        return None if self._child is None or self._child.ended else self._child.pid
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the guard and everything below it hold."""
+        return None if self.pid is None else held_bytes(self.pid)
+
+    async def adopt(
+        self, spec: RunSpec, ask: AskPermission, timeout_s: float, claim: dict[str, Any] | None = None
+    ) -> None:
+        """Give a process that was started ahead to whoever asks for *spec*; raises `UpstreamError`.
+
+        What may be chosen late is chosen now. *claim* binds a process that belongs to no folder yet.
+        """
+        self.reused(spec, ask)
+        requests = [*([claim] if claim else []), *late_choices(spec)]
+        try:
+            async with asyncio.timeout(_ADOPTION_S):
+                answers = [await answer for answer in [self._control.send(each) for each in requests]]
+            if claim is not None:
+                self._claimed(answers[0])
+            await self._prepare(timeout_s)
+        except UpstreamError:
+            self._close_soon()
+            raise
+        except (ControlError, TimeoutError) as failed:
+            self._close_soon()
+            raise UpstreamError(Failure("protocol", f"It cannot be taken over: {failed}")) from failed
+        except asyncio.CancelledError:
+            self._close_soon()
+            raise
+
+    def reused(self, spec: RunSpec, ask: AskPermission) -> None:
+        """Begin to work for *spec*, which differs in nothing that this process was told at its start."""
+        self._spec = spec
+        self._control.ask_with(ask)
+        self.warm = True
+
+    async def clear(self) -> bool:
+        """Begin a fresh conversation in the same process; False if it did not, and then it must be closed."""
+        before = self._session_id
+        self._spec = replace(self._spec, verbatim_prompt=False)
+        try:
+            async with asyncio.timeout(_ADOPTION_S):
+                outcome = await self.send("/clear", str(uuid.uuid4()), lambda _: None)
+        except TimeoutError:
+            return False
+        if outcome.status != "completed" or self._session_id == before:
+            return False
+        self._transcript = self._transcript.of(self._session_id)
+        self._costs = Costs(0.0)
+        return True
+
     async def _prepare(self, timeout_s: float) -> None:
         """Set what may hold secrets; raises `UpstreamError` (`caller`) for settings or servers that fail."""
         for request in build_preparations(self._spec):
@@ -135,6 +210,7 @@ class ClaudeCodeRun:
             raise RuntimeError("A turn is running on this run already.")
         uuid_ = message_uuid(message_id)
         turn = self._turn = Turn(uuid_, sink, self._costs)
+        self._watchdog.start()
         try:
             if not self._write(user_frame(prompt, uuid_, verbatim=self._spec.verbatim_prompt)):
                 turn.fail(self._crash())
@@ -145,8 +221,10 @@ class ClaudeCodeRun:
             raise
         finally:
             self._turn = None
+            self._watchdog.stop()
             self._stop_timer()
             self._control.withdraw_questions()
+            self.tell_turn_end()
         return await self._with_count(outcome)
 
     async def interrupt(self) -> bool:
@@ -171,6 +249,7 @@ class ClaudeCodeRun:
     # what the process says
 
     def _take_output(self, data: bytes) -> None:
+        self._watchdog.heard()
         for line in self._lines.feed(data):
             if isinstance(line, Overlong):
                 self._abandon("A line of Claude Code's output is too long to be read.", "protocol")
@@ -197,8 +276,10 @@ class ClaudeCodeRun:
         if frame is None:
             self.unreadable_lines += not as_json(line)[1]
             return
-        if isinstance(frame, System) and frame.claude_code_version:
-            self._version = frame.claude_code_version
+        if isinstance(frame, System):
+            self._version = frame.claude_code_version or self._version
+            if frame.retry_delay_ms:
+                self._watchdog.heard(frame.retry_delay_ms / 1000)
         opened = frame.session_id
         if opened == self._session_id:
             self._session_seen = True
@@ -212,7 +293,9 @@ class ClaudeCodeRun:
         self._control.lost()
         if self._turn is not None:
             self._turn.fail(self._crash())
+        self._watchdog.stop()
         self._stop_timer()
+        self.tell_turn_end()
         self._tell_end(self)
 
     # ends
@@ -226,6 +309,35 @@ class ClaudeCodeRun:
     def _give_up(self, turn: Turn) -> None:
         turn.fail(Failure("crash", "Claude Code did not stop."))
         self._close_soon()
+
+    def _may_be_silent(self) -> bool:
+        return self._control.asking or (self._turn is not None and self._turn.uses_tools)
+
+    def _stalled(self) -> None:
+        """Interrupt a turn of which nothing is heard any more, and give it up soon after."""
+        turn = self._turn
+        if turn is None or turn.outcome.done():
+            return
+        failure = Failure("overload", f"Claude Code said nothing for {self._stall_s:g} s, so it was stopped.")
+        turn.stalled(failure)
+        self._stop_timer()
+        turn.interrupted = True
+        self._control.send({"subtype": "interrupt", "cancel_queued": True})
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_STALL_PATIENCE_S, self._give_up, turn)
+
+    def _claimed(self, answer: dict[str, Any]) -> None:
+        opened = answer.get("session_id")
+        if not isinstance(opened, str):
+            raise ControlError("it does not say which session it has become")
+        self._session_id, self._session_seen = opened, True
+        self._transcript = self._transcript.of(opened)
+
+    def tell_turn_end(self) -> None:
+        """Call `on_turn_end`, if that has not been done."""
+        tell, self.on_turn_end = self.on_turn_end, None
+        if tell is not None:
+            tell()
 
     def _close_soon(self) -> None:
         if self._child is not None and not self._child.ended:

@@ -30,6 +30,10 @@ class Transcript:
         self._offset = 0
         self._count = 0
 
+    def of(self, session_id: str) -> "Transcript":
+        """Return the record of another session in the same configuration folder."""
+        return Transcript(self._config_dir, session_id)
+
     def count(self) -> int | None:
         """Return how many messages there are, those of sub-agents left out; None if there is no record."""
         path = self._path = self._path or self._find()

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.session import Usage
+from dragoman_protocol.stream import Event, ToolResult, ToolUse
 
 from dragomand.upstream.claude_code.events import Translator
 from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted
@@ -77,9 +78,21 @@ class Turn:
         self.interrupted = False
         self._uuid = uuid_
         self._costs = costs
-        self._translator = Translator(sink)
+        self._sink = sink
+        self._translator = Translator(self._pass_on)
+        self._tools: set[str] = set()
+        self._stall: Failure | None = None
         self._hints = Hints()
         self._started = False
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether a tool has begun that has not ended: it may take its time and say nothing."""
+        return bool(self._tools)
+
+    def stalled(self, failure: Failure) -> None:
+        """Nothing came for too long: whatever ends the turn now, it has failed with *failure*."""
+        self._stall = failure
 
     def take(self, frame: AnyFrame | None, line: bytes) -> None:
         """Take a frame that is no control frame; not once the outcome is there."""
@@ -104,15 +117,24 @@ class Turn:
     def fail(self, failure: Failure) -> None:
         """End the turn from outside; a turn that was to be stopped counts as interrupted."""
         if not self.outcome.done():
+            failure = self._stall or failure
+            stopped = self.interrupted and self._stall is None
             self.outcome.set_result(
                 TurnOutcome(
-                    status="interrupted" if self.interrupted else "failed",
+                    status="interrupted" if stopped else "failed",
                     text=self._translator.text,
                     cost_total_usd=self._costs.total,
                     model=self._translator.model,
-                    failure=None if self.interrupted else failure,
+                    failure=None if stopped else failure,
                 )
             )
+
+    def _pass_on(self, event: Event) -> None:
+        if isinstance(event, ToolUse):
+            self._tools.add(event.item_id)
+        elif isinstance(event, ToolResult):
+            self._tools.discard(event.tool_use_id)
+        self._sink(event)
 
     def _is_mine(self, result: Result) -> bool:
         # Claude Code may take turns of its own (a background task has ended); their results are not ours.
@@ -129,6 +151,8 @@ class Turn:
         cost = self._costs.settle(result)
         stopped = result.is_error and (self.interrupted or is_aborted(result))
         failure = None if stopped else classify(result, self._hints)
+        if stopped and self._stall is not None:
+            stopped, failure = False, self._stall
         said = self._translator.text
         self.outcome.set_result(
             TurnOutcome(

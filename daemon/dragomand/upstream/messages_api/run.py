@@ -60,6 +60,16 @@ class MessagesRun:
         """No process calls the API through the gateway: the daemon calls it itself."""
         return None
 
+    @property
+    def warm(self) -> None:
+        """There is no process that could be."""
+        return None
+
+    @property
+    def memory_bytes(self) -> None:
+        """There is no process that has any."""
+        return None
+
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`. One call, which is not repeated."""
         del message_id  # the API knows none

@@ -97,6 +97,13 @@ class World:
         home, path = str(self.home), "/usr/local/bin:/usr/bin:/bin"
         return {"HOME": home, "PATH": path, "CLAUDE_CONFIG_DIR": str(self.config)}
 
+    @staticmethod
+    async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
+        """Wait until *condition* holds; for what nobody can be told of by an event."""
+        async with asyncio.timeout(deadline_s):
+            while not condition():  # noqa: ASYNC110  # there is no event, that is why
+                await asyncio.sleep(0.01)
+
     def spec(self, **choices: Any) -> RunSpec:
         return RunSpec(**{"session_id": str(uuid.uuid4()), "cwd": self.cwd, **choices})
 

@@ -350,3 +350,45 @@ async def test_the_bundled_cli_is_found_without_being_named(world):
         assert (await run.send("hello", "not a uuid", world.events())).status == "completed"
         await run.close()
         assert sim.messages[0].from_claude_code
+
+
+# silence
+
+
+async def test_a_process_that_says_nothing_any_more_is_given_up_as_overload(world, pretender):
+    body = "ready()\nread()\nsay(type='keep_alive', session_id=session)\nread(); read(); read()"
+    outcome, _, _ = await turn_of(world, pretender(body), settings={"stall_s": 0.3})
+    assert (outcome.status, outcome.failure.category) == ("failed", "overload")
+    assert "said nothing for 0.3 s" in outcome.failure.message
+
+
+async def test_one_that_stops_when_asked_because_of_its_silence_has_failed_too(world, pretender):
+    body = (
+        "ready()\nread()\nread()\n"
+        "say(type='result', subtype='error_during_execution', is_error=True,"
+        " terminal_reason='aborted_streaming', session_id=session)\nread()"
+    )
+    outcome, _, _ = await turn_of(world, pretender(body), settings={"stall_s": 0.3})
+    assert (outcome.status, outcome.failure.category) == ("failed", "overload")
+
+
+async def test_a_tool_or_a_retry_may_take_its_time(world, pretender):
+    ended = world.root / "ended"
+    body = f"""
+import time
+ready()
+read()
+content = [{{"type": "tool_use", "id": "t", "name": "Bash", "input": {{}}}}]
+say(type="assistant", message={{"id": "m", "content": content}}, session_id=session)
+time.sleep(1.0)
+content = [{{"type": "tool_result", "tool_use_id": "t", "content": "done"}}]
+say(type="user", message={{"content": content}}, session_id=session)
+say(type="system", subtype="api_retry", attempt=1, retry_delay_ms=800, session_id=session)
+time.sleep(0.8)
+open({str(ended)!r}, "w").close()
+result()
+read()
+"""
+    outcome, _, _ = await turn_of(world, pretender(body), settings={"stall_s": 0.4})
+    assert outcome.status == "completed", outcome
+    assert ended.exists()

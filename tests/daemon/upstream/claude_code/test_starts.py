@@ -1,0 +1,108 @@
+"""A few starts at once, in order, and none while the breaker is open."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from dragomand.upstream.claude_code.starts import Starts
+from dragomand.upstream.interface import Failure, UpstreamError
+
+
+class Fuse:
+    """A breaker that is told what to do, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.wait: float | None = None
+        self.told: list[str] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self.wait is not None
+
+    def refusal(self, now: float) -> float | None:
+        assert now > 0
+        return self.wait
+
+    def started(self, now: float) -> None:
+        self.told.append("started")
+
+    def crashed(self, now: float) -> None:
+        self.told.append("crashed")
+
+
+async def nothing() -> None:
+    return None
+
+
+async def test_only_so_many_at_once(world: Any) -> None:
+    starts, go, most = Starts(2), asyncio.Event(), 0
+    async def start() -> None:
+        nonlocal most
+        most = max(most, starts.running)
+        await go.wait()
+
+    freed: list[int] = []
+    starts.on_free = lambda: freed.append(starts.running)
+    assert starts.is_free
+    tasks = [asyncio.create_task(starts.start(start)) for _ in range(5)]
+    await world.until(lambda: starts.waiting == 3)
+    assert not starts.is_free
+    go.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks)
+    assert most == 2
+    assert (starts.running, starts.waiting) == (0, 0)
+    assert freed
+    assert freed[-1] == 0
+
+
+async def test_giving_up_the_wait_leaves_no_trace(world: Any) -> None:
+    starts, go = Starts(1), asyncio.Event()
+
+    async def start() -> None:
+        await go.wait()
+
+    first = asyncio.create_task(starts.start(start))
+    second = asyncio.create_task(starts.start(nothing))
+    await world.until(lambda: starts.waiting == 1)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert starts.waiting == 0
+    go.set()
+    await first
+    assert starts.is_free
+
+
+@pytest.mark.parametrize(
+    ("category", "counts"), [("crash", True), ("protocol", True), ("caller", False), ("missing", False)]
+)
+async def test_the_breaker_hears_of_crashes_and_successes(category: str, counts: bool) -> None:
+    fuse = Fuse()
+    starts = Starts(1, fuse)
+
+    async def fail() -> None:
+        raise UpstreamError(Failure(category, "no luck"))  # type: ignore[arg-type]
+
+    with pytest.raises(UpstreamError):
+        await starts.start(fail)
+    await starts.start(nothing)
+    starts.crashed()
+    assert fuse.told == [*(["crashed"] if counts else []), "started", "crashed"]
+
+
+async def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
+    fuse = Fuse()
+    fuse.wait = 2.5
+    starts = Starts(1, fuse)
+    assert not starts.is_free
+    with pytest.raises(UpstreamError) as caught:
+        await starts.start(nothing)
+    assert (caught.value.failure.category, caught.value.failure.retry_after_ms) == ("crash", 2500)
+    assert fuse.told == [], "a refusal is no crash"
+
+
+async def test_without_a_breaker_crashes_are_only_crashes() -> None:
+    starts = Starts(1)
+    starts.crashed()
+    await starts.start(nothing)
