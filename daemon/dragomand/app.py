@@ -41,6 +41,7 @@ from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
+from dragomand.engine.token_counts import TokenCounts
 from dragomand.gateway.gateway import DEFAULT_URL, Gateway, GatewaySettings, proxy_for
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
@@ -51,7 +52,7 @@ from dragomand.handlers.limits import limits_handlers
 from dragomand.handlers.model import model_handlers
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
-from dragomand.handlers.query import query_handlers
+from dragomand.handlers.query import query_handlers, token_count_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.policy.crash_breaker import CrashBreaker
@@ -62,6 +63,7 @@ from dragomand.server.server import Server
 from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.interface import PoolState, Upstream
+from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
@@ -82,6 +84,7 @@ class Engine:
         auth: Auth,
         store: Store,
         upstream: Upstream,
+        direct: MessagesApi,
         agents: Agents,
         tasks: TaskGroup,
         logger: logging.Logger,
@@ -107,12 +110,14 @@ class Engine:
         )
         self.runs = Runs(
             upstream=upstream,
+            direct=direct,
             store=store,
             permissions=self.permissions,
             clock=time.time,
             new_id=new_uuid,
             calls=self.calls,
         )
+        self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)
         self.streams = self._streams(config, tasks, logger)
         self.orchestrations = Orchestrations(self.queries)
@@ -217,6 +222,7 @@ class App:
         auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
         ledger = Ledger(paths.state_dir)
         upstream = claude_code(config, environment, auth, ledger, open_files, paths.state_dir)
+        direct = messages_api(config, environment, auth)
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
@@ -224,6 +230,7 @@ class App:
                 auth=auth,
                 store=store,
                 upstream=upstream,
+                direct=direct,
                 agents=agent_library(paths),
                 tasks=tasks,
                 logger=logger,
@@ -240,6 +247,7 @@ class App:
                 engine.stop_all()
                 with anyio.CancelScope(shield=True):
                     await upstream.close()
+                    await direct.close()
                     await gateway.close()
 
     # -- its life
@@ -277,6 +285,7 @@ class App:
             **agent_handlers(engine.agents),
             **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
+            **token_count_handlers(engine.token_counts),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
@@ -377,6 +386,26 @@ def claude_code(
         ),
         neutral_dir=os.path.join(state_dir, "spare"),
         breaker=CrashBreaker(),
+    )
+
+
+def messages_api(config: Config, environment: Mapping[str, str], auth: Auth) -> MessagesApi:
+    """Make the upstream that calls the API itself. Nothing is loaded before the first query needs it."""
+    direct = config.direct
+    url = config.claude.base_url or DEFAULT_URL
+    return MessagesApi(
+        api_key=auth.api_key,
+        settings=DirectSettings(
+            base_url=url,
+            proxy=proxy_for(url, environment),
+            model=direct.model,
+            max_tokens=direct.max_tokens,
+            max_connections=direct.max_connections,
+            connect_timeout_s=direct.connect_timeout_ms / 1000,
+            first_byte_timeout_s=direct.first_byte_timeout_ms / 1000,
+            idle_timeout_s=direct.idle_timeout_ms / 1000,
+            pings_timeout_s=direct.pings_timeout_ms / 1000,
+        ),
     )
 
 

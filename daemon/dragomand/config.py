@@ -105,6 +105,28 @@ class ClaudeSettings(_Section, frozen=True, kw_only=True):
     """HOME and configuration folder for Claude Code, apart from the user's own; nothing: the user's own."""
 
 
+class DirectSettings(_Section, frozen=True, kw_only=True):
+    """Queries that the Messages API answers itself, without Claude Code (`upstream: messagesApi`).
+
+    Where the API is says `claude.baseUrl`.
+    """
+
+    model: Annotated[str, Meta(min_length=1, description="a model's alias or full name")] = "sonnet"
+    """The model of a query that names none."""
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number")] = 16_000
+    """The longest answer of a query that does not say `api.maxTokens`."""
+    max_connections: Count = 256
+    """How many calls may be on their way at once."""
+    connect_timeout_ms: Milliseconds = 10_000
+    """How long connecting may take."""
+    first_byte_timeout_ms: Milliseconds = 120_000
+    """How long the first byte of an answer may take."""
+    idle_timeout_ms: Milliseconds = 60_000
+    """How long an answer may be silent."""
+    pings_timeout_ms: Milliseconds = 300_000
+    """How long an answer may consist of pings only."""
+
+
 class LimitsSettings(_Section, frozen=True, kw_only=True):
     """How much may run and wait at once."""
 
@@ -198,6 +220,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     daemon: DaemonSettings = DaemonSettings()
     claude: ClaudeSettings = ClaudeSettings()
+    direct: DirectSettings = DirectSettings()
     limits: LimitsSettings = LimitsSettings()
     gateway: GatewaySettings = GatewaySettings()
     query: QuerySettings = QuerySettings()

@@ -82,6 +82,13 @@ class TurnData(ErrorData):
     detail: str | None = None
 
 
+class SchemaData(TurnData):
+    """Where the last answer does not fit the schema; `text` is that answer."""
+
+    path: str | None = None
+    attempts: int | None = None
+
+
 class PathData(ErrorData):
     """Which path was refused, and why."""
 
@@ -158,6 +165,8 @@ _ROWS = (
     ErrorKind(1204, "quota_exhausted", "The account's usage limit is reached.", TurnData, True),
     ErrorKind(1205, "upstream_overloaded", "Claude's provider is overloaded or unreachable.", TurnData, True),
     ErrorKind(1206, "upstream_rejected", "Claude's provider rejected the request itself.", TurnData),
+    ErrorKind(1207, "schema_mismatch", "No attempt to answer fitted the `outputSchema`.",
+              SchemaData),
     ErrorKind(1300, "session_not_found", "There is no such session.", SessionData),
     ErrorKind(1301, "session_busy", "A turn of this session is running already.", SessionData, True),
     ErrorKind(1302, "resume_mismatch", "Claude Code opened another conversation than was asked for.",

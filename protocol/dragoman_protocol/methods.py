@@ -53,10 +53,12 @@ _UPSTREAM = (
     "upstream_rejected", "upstream_unavailable", "claude_not_found", "claude_crashed", "claude_protocol",
     "resume_mismatch",
 )  # fmt: skip
+_DIRECT = ("auth_required", "auth_failed", "throttled", "quota_exhausted", "upstream_overloaded",
+           "upstream_rejected", "upstream_unavailable", "claude_protocol")  # fmt: skip
 _TURN = (
     *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
     "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed",
-    "agent_not_found",
+    "schema_mismatch", "agent_not_found",
 )  # fmt: skip
 
 _ROWS = (
@@ -79,6 +81,9 @@ _ROWS = (
     Method("query/run",
            "Run one turn and wait for its end; with a `partialResultToken` its events arrive meanwhile.",
            query.QueryRunParams, query.QueryRunResult, _TURN, scope="query", notifies=("$/progress",)),
+    Method("query/countTokens", "Count a prompt's tokens with the provider, without asking the model.",
+           query.CountTokensParams, query.CountTokensResult,
+           (*_DIRECT, *_SESSION), scope="query"),
     # -- orchestrate
     Method("orchestrate/parallel", "Run independent queries side by side and return every outcome.",
            orchestrate.OrchestrateParallelParams, orchestrate.OrchestrateParallelResult,

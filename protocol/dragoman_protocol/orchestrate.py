@@ -3,11 +3,11 @@
 from typing import Any
 
 from .content import Prompt
-from .query import Priority, QueryRunResult, TurnOptions
+from .query import AnswerOptions, Priority, QueryRunResult
 from .values import Params, Value
 
 
-class OrchestrateItem(TurnOptions, kw_only=True):
+class OrchestrateItem(AnswerOptions, kw_only=True):
     """One query of a plan."""
 
     prompt: Prompt
@@ -20,7 +20,8 @@ class OrchestrateParallelParams(Params):
 
     items: list[OrchestrateItem]
     """1 to 1000."""
-    cwd: str
+    cwd: str | None = None
+    """Needed by every item that Claude Code answers."""
     max_concurrent: int = 5
     """1 to 100 (03.3)."""
     priority: Priority = "batch"

@@ -9,7 +9,12 @@ from .session import Usage
 from .values import Params, Value
 
 Upstream = Literal["auto", "claudeCode", "messagesApi"]
-"""Who answers. `auto` is `claudeCode` in this version."""
+"""Who answers: Claude Code, or the Messages API directly, without tools or a folder. `auto` is `messagesApi`
+for a query that asks for nothing else (`tools: []`, no `cwd`, no option of Claude Code's) while the daemon
+holds an API key, else `claudeCode`; a session stays with what answered it first."""
+
+AnsweredBy = Literal["claudeCode", "messagesApi"]
+"""Who answered."""
 
 Priority = Literal["interactive", "batch"]
 """The class a query waits in: a person is waiting, or a job."""
@@ -102,18 +107,43 @@ class TurnOptions(Params):
     """Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists."""
 
 
-class QueryRunParams(TurnOptions, kw_only=True):
+class ApiOptions(Params):
+    """What only a query of the Messages API may choose."""
+
+    max_tokens: int | None = None
+    """Longest answer; default `direct.maxTokens`."""
+    cache: Literal["system", "conversation"] | None = None
+    """Keep the system prompt, or everything up to the prompt's end, in the API's prompt cache."""
+    cache_ttl: Literal["5m", "1h"] | None = None
+    """How long it is kept; default `5m`."""
+    temperature: float | None = None
+    stop_sequences: list[str] | None = None
+
+
+class AnswerOptions(TurnOptions, kw_only=True):
+    """Who answers one turn of its own, and in which form."""
+
+    upstream: Upstream = "auto"
+    api: ApiOptions | None = None
+    """Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers."""
+    output_schema: dict[str, Any] | None = None
+    """A JSON Schema: the answer is JSON that fits it, `structured` in the result (00.54, 00.55)."""
+    output_attempts: int | None = None
+    """How often the model may try, 1 to 10 (default 3): after an answer that does not fit it is told why."""
+
+
+class QueryRunParams(AnswerOptions, kw_only=True):
     """Run one turn and wait for its end."""
 
     prompt: Prompt
     cwd: str | None = None
-    """Absolute path of an existing directory. A new session needs one; a resumed session keeps its own."""
+    """Absolute path of an existing directory. A new session of Claude Code's needs one; a resumed session
+    keeps its own."""
     session_id: str | None = None
     """Continue this session. Absent: a new one."""
     message_id: str | None = None
     """The client's own id of this submission (a UUID is best): submitting it twice runs it once, and the
     second answer is the first one's (`replayed: true`)."""
-    upstream: Upstream = "auto"
     priority: Priority = "interactive"
     timeout_ms: int | None = None
     """From arrival to answer; default `query.timeoutMs` (600 000). Waiting for a permission counts not."""
@@ -125,6 +155,25 @@ class QueryRunParams(TurnOptions, kw_only=True):
     tags: list[str] | None = None
 
 
+class OutputAttempt(Value):
+    """One try to answer in the form that was asked for."""
+
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    error: str | None = None
+    """What did not fit; absent for the one that did."""
+    path: str | None = None
+    """Where, as a JSON path: `$.people[0].age`."""
+
+
+class StructuredAnswer(Value):
+    """An answer that fits the `outputSchema`."""
+
+    value: Any
+    attempts: list[OutputAttempt]
+    """In order; the result's `usage` and `costUsd` are their sums."""
+
+
 class QueryRunResult(Value):
     """How the turn ended. A turn that failed is an error instead."""
 
@@ -132,7 +181,7 @@ class QueryRunResult(Value):
     turn_id: str
     text: str
     """The final answer."""
-    upstream: Literal["claudeCode", "messagesApi"]
+    upstream: AnsweredBy
     model: str | None = None
     stop_reason: str | None = None
     usage: Usage = Usage()
@@ -143,7 +192,30 @@ class QueryRunResult(Value):
     queued_ms: int = 0
     """From arrival to admission."""
     claude_session_id: str | None = None
+    """Absent for an answer of the Messages API."""
+    upstream_reason: str | None = None
+    """Why this upstream answered, in words."""
+    structured: StructuredAnswer | None = None
+    """With an `outputSchema`: the value."""
     start: Literal["warm", "cold"] | None = None
     """Whether the Claude Code process had been started before the query came."""
     replayed: bool = False
     """True when `messageId` had been run before and this is its stored answer."""
+
+
+class CountTokensParams(Params):
+    """Count what a prompt would take, without asking the model (`messagesApi` only: it needs an API key)."""
+
+    prompt: Prompt
+    model: str | None = None
+    """Default `direct.model`."""
+    system_prompt: str | None = None
+    session_id: str | None = None
+    """Count it as the next turn of this session of the Messages API."""
+
+
+class CountTokensResult(Value):
+    """What the provider counted."""
+
+    input_tokens: int
+    model: str

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .content import Prompt
-from .query import TurnOptions
+from .query import AnsweredBy, OutputAttempt, TurnOptions
 from .session import TurnStatus, Usage
 from .values import Params, Value
 
@@ -21,6 +21,9 @@ class TurnStarted(Value, tag="turnStarted", tag_field="type"):
     turn_id: str
     message_id: str | None = None
     queued_ms: int = 0
+    upstream: AnsweredBy = "claudeCode"
+    upstream_reason: str | None = None
+    """Why, in words."""
 
 
 class UserMessage(Value, tag="userMessage", tag_field="type"):
@@ -110,6 +113,13 @@ class Retrying(Value, tag="retrying", tag_field="type"):
     retry_after_ms: int | None = None
 
 
+class StructuredOutput(Value, tag="structuredOutput", tag_field="type"):
+    """The answer fits the query's `outputSchema`."""
+
+    value: Any
+    attempts: list[OutputAttempt]
+
+
 class UsageReported(Value, tag="usage", tag_field="type"):
     """Tokens and estimated cost of the turn."""
 
@@ -148,8 +158,8 @@ class Raw(Value, tag="raw", tag_field="type"):
 
 Event = (
     TurnStarted | UserMessage | TextDelta | ThinkingDelta | AssistantText | Thinking | ToolUse | ToolResult
-    | PermissionAsked | PermissionResolved | Waiting | Retrying | UsageReported | RateLimit | TurnCompleted
-    | Raw
+    | PermissionAsked | PermissionResolved | Waiting | Retrying | StructuredOutput | UsageReported | RateLimit
+    | TurnCompleted | Raw
 )  # fmt: skip
 """Everything that can happen in a session; `type` tells which."""
 

@@ -34,6 +34,12 @@ def test_a_continued_session_keeps_its_folder() -> None:
     assert query_params("x", {"session_id": "s", "cwd": "/a"}).cwd == "/a"
 
 
+def test_no_folder_where_none_is_wanted() -> None:
+    assert query_params("x", {"upstream": "messagesApi"}).cwd is None
+    assert query_params("x", {"cwd": None, "tools": []}).cwd is None
+    assert query_params("x", {"upstream": "messagesApi", "cwd": "/a"}).cwd == "/a"
+
+
 def test_spans_are_in_seconds() -> None:
     params = query_params("x", {"timeout_s": 1.5, "queue_timeout_s": 0.0001}, 7)
     assert (params.timeout_ms, params.queue_timeout_ms, params.partial_result_token) == (1500, 1, 7)

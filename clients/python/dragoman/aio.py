@@ -15,7 +15,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 from dragoman_protocol.content import Prompt
@@ -29,6 +29,7 @@ from dragoman.asynchronous import AsyncLink, AsyncPending, OnPermission
 from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
+from dragoman.output import schema_of, typed
 from dragoman.stubs import AsyncCalls
 
 T = TypeVar("T")
@@ -93,9 +94,18 @@ class Client(AsyncCalls):
             await self.limits_state()
         return self._link.conversation.opened()
 
-    async def query(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> QueryRunResult:
-        """Run one turn, wait for its end and return its answer (`.text`, `.session_id`, `.usage`, …)."""
-        return await self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+    async def query(
+        self, prompt: Prompt, *, output: Any = None, **options: Unpack[QueryOptions]
+    ) -> QueryRunResult:
+        """Run one turn, wait for its end and return its answer (`.text`, `.session_id`, `.usage`, …).
+
+        With a type as *output* the answer's `.structured.value` is one of these.
+        """
+        if output is None:
+            return await self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+        options["output_schema"] = schema_of(output)
+        result = await self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+        return typed(result, output)
 
     def stream(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> "Stream":
         """Run one turn and return its events as they happen; it begins when it is first waited for."""

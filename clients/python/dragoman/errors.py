@@ -40,6 +40,7 @@
         │   ├── ThrottledError           throttled
         │   └── QuotaExhaustedError      quota_exhausted
         ├── UpstreamError                Claude's side failed
+        │   ├── SchemaMismatchError      schema_mismatch
         │   ├── UpstreamOverloadedError  upstream_overloaded
         │   ├── UpstreamRejectedError    upstream_rejected
         │   ├── UpstreamUnavailableError upstream_unavailable
@@ -207,6 +208,10 @@ class QuotaExhaustedError(LimitError):
 
 class UpstreamError(RequestError):
     """Claude's side failed."""
+
+
+class SchemaMismatchError(UpstreamError):
+    """No answer fitted the `output_schema`; `data.path` says where, `data.text` is the last one."""
 
 
 class UpstreamOverloadedError(UpstreamError):

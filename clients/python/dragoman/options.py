@@ -16,6 +16,7 @@ from dragoman_protocol.agent import AgentDefinition, Effort
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.model import BY_ALIAS
 from dragoman_protocol.query import (
+    ApiOptions,
     McpServer,
     PermissionMode,
     Priority,
@@ -37,10 +38,13 @@ class QueryOptions(TypedDict, total=False):
     spans are in seconds, and `cwd` may be any path.
     """
 
-    cwd: str | os.PathLike[str]  # the process's own; a continued session keeps the one it has
+    cwd: str | os.PathLike[str] | None  # the process's own; a continued session's; None: none
     session_id: str  # a new session
     message_id: str  # submitting the same id twice runs it once
-    upstream: Upstream  # "auto"
+    upstream: Upstream  # "auto"; "messagesApi" needs no cwd
+    api: ApiOptions  # what only the Messages API understands
+    output_schema: dict[str, Any]  # a JSON Schema that the answer has to fit; `output` makes it of a type
+    output_attempts: int  # 3
     priority: Priority  # "interactive"
     timeout_s: float  # the daemon's `query.timeoutMs` (600 s); waiting for a permission counts not
     queue_timeout_s: float  # the daemon's `limits.queueTimeoutMs` (60 s)
@@ -88,7 +92,7 @@ def query_params(prompt: Prompt, options: QueryOptions, token: int | None = None
     cwd = options.get("cwd")
     if cwd is not None:
         fields["cwd"] = os.path.abspath(cwd)
-    elif options.get("session_id") is None:
+    elif "cwd" not in options and not options.get("session_id") and options.get("upstream") != "messagesApi":
         fields["cwd"] = os.getcwd()
     return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]
 

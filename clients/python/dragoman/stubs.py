@@ -41,6 +41,9 @@ from dragoman_protocol.orchestrate import (
     OrchestrateParallelResult,
 )
 from dragoman_protocol.query import (
+    ApiOptions,
+    CountTokensParams,
+    CountTokensResult,
     McpServer,
     Priority,
     QueryRunParams,
@@ -104,13 +107,16 @@ class Calls(ABC):
         cwd: str | None = None,
         session_id: str | None = None,
         message_id: str | None = None,
-        upstream: Upstream = "auto",
         priority: Priority = "interactive",
         timeout_ms: int | None = None,
         queue_timeout_ms: int | None = None,
         partial_result_token: str | int | None = None,
         title: str | None = None,
         tags: list[str] | None = None,
+        upstream: Upstream = "auto",
+        api: ApiOptions | None = None,
+        output_schema: dict[str, Any] | None = None,
+        output_attempts: int | None = None,
         model: str | None = None,
         fallback_model: str | list[str] | None = None,
         agent: str | None = None,
@@ -141,8 +147,8 @@ class Calls(ABC):
     ) -> QueryRunResult:
         """Run one turn and wait for its end; with a `partialResultToken` its events arrive meanwhile.
 
-        cwd: Absolute path of an existing directory. A new session needs one; a resumed session keeps its
-            own.
+        cwd: Absolute path of an existing directory. A new session of Claude Code's needs one; a resumed
+            session keeps its own.
         session_id: Continue this session. Absent: a new one.
         message_id: The client's own id of this submission (a UUID is best): submitting it twice runs it
             once, and the second answer is the first one's (`replayed: true`).
@@ -152,6 +158,10 @@ class Calls(ABC):
             none.
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
+        api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
+        output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
+        output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
+            fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
@@ -185,20 +195,24 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
             cwd=cwd,
             session_id=session_id,
             message_id=message_id,
-            upstream=upstream,
             priority=priority,
             timeout_ms=timeout_ms,
             queue_timeout_ms=queue_timeout_ms,
             partial_result_token=partial_result_token,
             title=title,
             tags=tags,
+            upstream=upstream,
+            api=api,
+            output_schema=output_schema,
+            output_attempts=output_attempts,
             model=model,
             fallback_model=fallback_model,
             agent=agent,
@@ -228,11 +242,39 @@ class Calls(ABC):
         )
         return self._call("query/run", params, QueryRunResult, timeout_s)
 
+    def query_count_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        session_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> CountTokensResult:
+        """Count a prompt's tokens with the provider, without asking the model.
+
+        model: Default `direct.model`.
+        session_id: Count it as the next turn of this session of the Messages API.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `auth_required`, `auth_failed`, `throttled`,
+        `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
+        `claude_protocol`, `session_not_found`, `storage_failed`.
+        """
+        params = CountTokensParams(
+            prompt=prompt,
+            model=model,
+            system_prompt=system_prompt,
+            session_id=session_id,
+        )
+        return self._call("query/countTokens", params, CountTokensResult, timeout_s)
+
     def orchestrate_parallel(
         self,
         *,
         items: list[OrchestrateItem],
-        cwd: str,
+        cwd: str | None = None,
         max_concurrent: int = 5,
         priority: Priority = "batch",
         partial_result_token: str | int | None = None,
@@ -241,6 +283,7 @@ class Calls(ABC):
         """Run independent queries side by side and return every outcome.
 
         items: 1 to 1000.
+        cwd: Needed by every item that Claude Code answers.
         max_concurrent: 1 to 100.
         partial_result_token: Outcomes arrive as `$/progress` with this token as they come.
 
@@ -391,7 +434,8 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -443,8 +487,8 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`,
-        `stream_not_open`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -638,13 +682,16 @@ class AsyncCalls(ABC):
         cwd: str | None = None,
         session_id: str | None = None,
         message_id: str | None = None,
-        upstream: Upstream = "auto",
         priority: Priority = "interactive",
         timeout_ms: int | None = None,
         queue_timeout_ms: int | None = None,
         partial_result_token: str | int | None = None,
         title: str | None = None,
         tags: list[str] | None = None,
+        upstream: Upstream = "auto",
+        api: ApiOptions | None = None,
+        output_schema: dict[str, Any] | None = None,
+        output_attempts: int | None = None,
         model: str | None = None,
         fallback_model: str | list[str] | None = None,
         agent: str | None = None,
@@ -675,8 +722,8 @@ class AsyncCalls(ABC):
     ) -> QueryRunResult:
         """Run one turn and wait for its end; with a `partialResultToken` its events arrive meanwhile.
 
-        cwd: Absolute path of an existing directory. A new session needs one; a resumed session keeps its
-            own.
+        cwd: Absolute path of an existing directory. A new session of Claude Code's needs one; a resumed
+            session keeps its own.
         session_id: Continue this session. Absent: a new one.
         message_id: The client's own id of this submission (a UUID is best): submitting it twice runs it
             once, and the second answer is the first one's (`replayed: true`).
@@ -686,6 +733,10 @@ class AsyncCalls(ABC):
             none.
         partial_result_token: Events of this turn arrive as `$/progress` with this token (LSP). Absent:
             only the result.
+        api: Chooses nothing by itself: with `upstream: auto` it is refused where Claude Code answers.
+        output_schema: A JSON Schema: the answer is JSON that fits it, `structured` in the result.
+        output_attempts: How often the model may try, 1 to 10 (default 3): after an answer that does not
+            fit it is told why.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
@@ -719,20 +770,24 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = QueryRunParams(
             prompt=prompt,
             cwd=cwd,
             session_id=session_id,
             message_id=message_id,
-            upstream=upstream,
             priority=priority,
             timeout_ms=timeout_ms,
             queue_timeout_ms=queue_timeout_ms,
             partial_result_token=partial_result_token,
             title=title,
             tags=tags,
+            upstream=upstream,
+            api=api,
+            output_schema=output_schema,
+            output_attempts=output_attempts,
             model=model,
             fallback_model=fallback_model,
             agent=agent,
@@ -762,11 +817,39 @@ class AsyncCalls(ABC):
         )
         return await self._call("query/run", params, QueryRunResult, timeout_s)
 
+    async def query_count_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        session_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> CountTokensResult:
+        """Count a prompt's tokens with the provider, without asking the model.
+
+        model: Default `direct.model`.
+        session_id: Count it as the next turn of this session of the Messages API.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `auth_required`, `auth_failed`, `throttled`,
+        `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
+        `claude_protocol`, `session_not_found`, `storage_failed`.
+        """
+        params = CountTokensParams(
+            prompt=prompt,
+            model=model,
+            system_prompt=system_prompt,
+            session_id=session_id,
+        )
+        return await self._call("query/countTokens", params, CountTokensResult, timeout_s)
+
     async def orchestrate_parallel(
         self,
         *,
         items: list[OrchestrateItem],
-        cwd: str,
+        cwd: str | None = None,
         max_concurrent: int = 5,
         priority: Priority = "batch",
         partial_result_token: str | int | None = None,
@@ -775,6 +858,7 @@ class AsyncCalls(ABC):
         """Run independent queries side by side and return every outcome.
 
         items: 1 to 1000.
+        cwd: Needed by every item that Claude Code answers.
         max_concurrent: 1 to 100.
         partial_result_token: Outcomes arrive as `$/progress` with this token as they come.
 
@@ -925,7 +1009,8 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -977,8 +1062,8 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `agent_not_found`,
-        `stream_not_open`.
+        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
+        `agent_not_found`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return await self._call("stream/send", params, StreamSendResult, timeout_s)

@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 from dragoman_protocol.content import Prompt
@@ -27,6 +27,7 @@ from dragoman.blocking import LateError, Link, OnPermission
 from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
+from dragoman.output import schema_of, typed
 from dragoman.stubs import Calls
 
 T = TypeVar("T")
@@ -91,12 +92,20 @@ class Client(Calls):
             self.limits_state()
         return self._link.conversation.opened()
 
-    def query(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> QueryRunResult:
+    def query(
+        self, prompt: Prompt, *, output: Any = None, **options: Unpack[QueryOptions]
+    ) -> QueryRunResult:
         """Run one turn, wait for its end and return its answer (`.text`, `.session_id`, `.usage`, …).
 
-        See `QueryOptions` for the options. A turn that failed raises; Ctrl-C cancels the turn first.
+        See `QueryOptions` for the options. With a type as *output* (a Struct, dataclass or pydantic model)
+        the answer's `.structured.value` is one of these. A turn that failed raises; Ctrl-C cancels the turn
+        first.
         """
-        return self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+        if output is None:
+            return self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+        options["output_schema"] = schema_of(output)
+        result = self._call("query/run", query_params(prompt, options), QueryRunResult, None)
+        return typed(result, output)
 
     def stream(self, prompt: Prompt, **options: Unpack[QueryOptions]) -> "Stream":
         """Run one turn and return its events as they happen; options as for `query`."""
@@ -293,11 +302,15 @@ class SessionEvents:
 
 
 def query(
-    prompt: Prompt, *, on_permission: OnPermission | None = None, **options: Unpack[QueryOptions]
+    prompt: Prompt,
+    *,
+    on_permission: OnPermission | None = None,
+    output: Any = None,
+    **options: Unpack[QueryOptions],
 ) -> QueryRunResult:
     """Connect, run one turn and return its answer; see `Client.query`."""
     with connect(on_permission=on_permission) as claude:
-        return claude.query(prompt, **options)
+        return claude.query(prompt, output=output, **options)
 
 
 def stream(

@@ -1,8 +1,8 @@
 """The answer of a turn: of one that has just ended, or of a message that was run before."""
 
 import msgspec
-from dragoman_protocol.query import QueryRunResult
-from dragoman_protocol.stream import AssistantText
+from dragoman_protocol.query import QueryRunResult, StructuredAnswer
+from dragoman_protocol.stream import AssistantText, StructuredOutput, TurnStarted
 
 from dragomand.store.rows import TurnRow
 from dragomand.store.store import Store
@@ -10,15 +10,23 @@ from dragomand.store.store import Store
 from .errors import EngineError
 from .records import to_event
 from .sessions import storage_errors, usage_of
+from .upstream_choice import WIRE
 
 
-def result_of(row: TurnRow, text: str, claude_session_id: str | None) -> QueryRunResult:
-    """Return what a completed turn is answered with."""
+def result_of(
+    row: TurnRow,
+    text: str,
+    claude_session_id: str | None,
+    *,
+    reason: str | None = None,
+    structured: StructuredAnswer | None = None,
+) -> QueryRunResult:
+    """Return what a completed turn is answered with; *reason* says why its upstream answered."""
     return QueryRunResult(
         session_id=row.session_id,
         turn_id=row.turn_id,
         text=text,
-        upstream="claudeCode",
+        upstream=WIRE.get(row.upstream, "claudeCode"),
         model=row.model,
         stop_reason=row.stop_reason,
         usage=usage_of(row),
@@ -26,6 +34,8 @@ def result_of(row: TurnRow, text: str, claude_session_id: str | None) -> QueryRu
         duration_ms=row.duration_ms or 0,
         queued_ms=row.queued_ms,
         claude_session_id=claude_session_id,
+        upstream_reason=reason,
+        structured=structured,
     )
 
 
@@ -55,8 +65,17 @@ async def replay(store: Store, turn: TurnRow) -> QueryRunResult:
     with storage_errors():
         items = await store.turn_items(turn.turn_id)
         session = await store.session(turn.session_id)
-    texts = [event.text for event in map(to_event, items) if isinstance(event, AssistantText)]
-    result = result_of(turn, texts[-1] if texts else "", session.claude_session_id if session else None)
+    events = [to_event(item) for item in items]
+    texts = [event.text for event in events if isinstance(event, AssistantText)]
+    starts = [event.upstream_reason for event in events if isinstance(event, TurnStarted)]
+    fits = [event for event in events if isinstance(event, StructuredOutput)]
+    result = result_of(
+        turn,
+        texts[-1] if texts else "",
+        session.claude_session_id if session else None,
+        reason=starts[0] if starts else None,
+        structured=StructuredAnswer(value=fits[-1].value, attempts=fits[-1].attempts) if fits else None,
+    )
     return msgspec.structs.replace(result, replayed=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from dragoman_protocol.agent import to_claude_code
-from dragoman_protocol.query import QueryRunParams, TurnOptions, Upstream
+from dragoman_protocol.query import QueryRunParams, TurnOptions
 
 from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import RunSpec
@@ -47,22 +47,24 @@ def check_times(params: QueryRunParams) -> None:
     at_least("queueTimeoutMs", 0, params.queue_timeout_ms)
 
 
-def check_upstream(upstream: Upstream) -> None:
-    """Raise `upstream_unavailable` for a way to Claude that this version does not have."""
-    if upstream == "messagesApi":
-        raise EngineError(
-            "upstream_unavailable",
-            "The upstream `messagesApi` is not available in this version; "
-            "leave `upstream` out or say `claudeCode`.",
-            next_step="Leave `upstream` out.",
-        )
+def to_spec(
+    options: TurnOptions,
+    caller: Caller,
+    session: SessionRow,
+    *,
+    resume: str | None,
+    instruction: str | None = None,
+) -> RunSpec:
+    """Say how the upstream is to be started for these options. Without the scope `tools` there are none.
 
-
-def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume: str | None) -> RunSpec:
-    """Say how the upstream is to be started for these options. Without the scope `tools` there are none."""
+    *instruction* is added to the system prompt.
+    """
     tools = _tuple(options.tools) if "tools" in caller.scopes else ()
     prompt = options.system_prompt
     preset = None if prompt is None or isinstance(prompt, str) else prompt
+    added = options.append_system_prompt
+    if preset is not None:
+        added = preset.append or added
     return RunSpec(
         session_id=session.session_id,
         cwd=Path(session.cwd or "/"),
@@ -73,8 +75,7 @@ def to_spec(options: TurnOptions, caller: Caller, session: SessionRow, *, resume
         agent=options.agent,
         agents=_agents(options, able="tools" in caller.scopes),
         system_prompt=prompt if isinstance(prompt, str) else None,
-        append_system_prompt=options.append_system_prompt if preset is None else (
-            preset.append or options.append_system_prompt),
+        append_system_prompt=_both(added, instruction),
         exclude_dynamic_sections=bool(preset and preset.exclude_dynamic_sections),
         allowed_tools=_allowed(options),
         disallowed_tools=_tuple(options.disallowed_tools),
@@ -150,6 +151,10 @@ def _no_nul(path: str, value: str) -> None:
 
 def _tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:
     return None if values is None else tuple(values)
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    return "\n\n".join(text for text in (first, second) if text) or first
 
 
 def _joined(names: str | list[str] | None) -> str | None:

@@ -13,7 +13,7 @@ from dragoman_protocol.orchestrate import (
     OrchestrateParallelParams,
     OrchestrateParallelResult,
 )
-from dragoman_protocol.query import QueryRunParams, QueryRunResult, TurnOptions
+from dragoman_protocol.query import AnswerOptions, QueryRunParams, QueryRunResult
 
 from .caller import Caller
 from .errors import EngineError
@@ -89,7 +89,7 @@ class Orchestrations:
 
 
 def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunParams:
-    chosen = {name: getattr(item, name) for name in TurnOptions.__struct_fields__}
+    chosen = {name: getattr(item, name) for name in AnswerOptions.__struct_fields__}
     return QueryRunParams(
         prompt=item.prompt,
         cwd=plan.cwd,

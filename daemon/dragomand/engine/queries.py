@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
+import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
@@ -30,8 +31,10 @@ from .errors import EngineError
 from .runs import OpenRun, Runs
 from .session_choice import SessionChoice
 from .sessions import Sessions
+from .structured import OutputSchema
 from .submissions import Submission
 from .turn import Turn, TurnEnd
+from .upstream_choice import Choice, choose
 
 STOP_PATIENCE_S = 13.0
 """How long, in seconds, one who cancelled waits for the turn's end: an interrupt, then the closing ladder."""
@@ -105,7 +108,6 @@ class Queries:
         is raised with what had been said. Raises `EngineError`; see the method's table for the kinds.
         """
         self._auth.require()
-        options.check_upstream(params.upstream)
         asked = options.digest(params)
         params = await self._agents.answering(params)
         options.check(params, caller, self._limits.allowed_env, self._limits.roots)
@@ -113,7 +115,7 @@ class Queries:
         submission, joined = self._submit(params, caller, asked)
         submission.waiters += 1
         if subscriber is not None:
-            submission.subscribers.append(subscriber)
+            submission.watch(subscriber)
         if started is not None:
             submission.hear(started)
         try:
@@ -123,15 +125,16 @@ class Queries:
         finally:
             submission.waiters -= 1
             if subscriber is not None:
-                submission.subscribers.remove(subscriber)
+                submission.unwatch(subscriber)
         if submission.result is None:
             raise submission.error or EngineError("internal_error")
         return msgspec.structs.replace(submission.result, replayed=True) if joined else submission.result
 
-    def check_plan(self, cwd: str) -> None:
+    def check_plan(self, cwd: str | None) -> None:
         """Raise what would fail every query in *cwd*: `auth_required`, `invalid_cwd`."""
         self._auth.require()
-        working_directory.check(cwd, self._limits.roots)
+        if cwd is not None:
+            working_directory.check(cwd, self._limits.roots)
 
     def turn_of(self, session_id: str) -> Turn | None:
         """Return the turn that a query runs in this session now."""
@@ -204,21 +207,42 @@ class Queries:
     async def _run(self, submission: Submission) -> QueryRunResult:
         deadline_ms = submission.params.timeout_ms or self._limits.timeout_ms
         deadline = Deadline(deadline_ms / 1000)
+        output = await self._output(submission.params)
         session_id = self._choice.id_for(submission.params)
         try:
             with self._sessions.claim(session_id, "turn"):
-                return await self._run_in(submission, session_id, deadline, deadline_ms)
+                return await self._run_in(submission, session_id, deadline, deadline_ms, output)
         finally:
             self._sessions.tidy(session_id)
 
+    async def _output(self, params: QueryRunParams) -> OutputSchema | None:
+        """Return what the answer has to fit. Checking it loads a library, so not on the loop."""
+        if params.output_schema is None:
+            return None
+        return await anyio.to_thread.run_sync(OutputSchema, params.output_schema, params.output_attempts)
+
     async def _run_in(
-        self, submission: Submission, session_id: str, deadline: Deadline, deadline_ms: int
+        self,
+        submission: Submission,
+        session_id: str,
+        deadline: Deadline,
+        deadline_ms: int,
+        output: OutputSchema | None,
     ) -> QueryRunResult:
         params, caller = submission.params, submission.caller
-        session = await self._choice.row_for(params, session_id, caller, params.prompt)
+        choice = choose(
+            params,
+            cwd=params.cwd,
+            bound=await self._choice.upstream_of(params),
+            has_key=self._auth.api_key() is not None,
+        )
+        needs_cwd = choice.upstream == "claude_code"
+        session = await self._choice.row_for(
+            params, session_id, caller, params.prompt, needs_cwd=needs_cwd
+        )
         submission.in_session(session_id)
         channel = self._sessions.channel_of(session)
-        unsubscribe = channel.subscribe(submission.pass_on)
+        submission.in_channel(channel)
         try:
             async with self._admission.admit(
                 caller.id,
@@ -226,21 +250,29 @@ class Queries:
                 timeout_s=self._queue_timeout_s(params, deadline_ms),
                 waiting=lambda reason, ahead: channel.publish(Waiting(reason=reason, position=ahead)),
             ) as permit:
-                turn = self._turn(submission, session, deadline)
+                turn = self._turn(submission, session, deadline, choice, output)
                 submission.begin(turn)
-                end = await self._execute(turn, params, permit.queued_ms)
+                end = await self._execute(turn, params, permit.queued_ms, output)
         finally:
-            unsubscribe()
+            submission.out_of_channel()
         if end.error is not None:
             raise end.error
-        result = answers.result_of(end.row, end.text, session.claude_session_id)
+        result = answers.result_of(
+            end.row,
+            end.text,
+            session.claude_session_id,
+            reason=choice.reason,
+            structured=None if turn.attempts is None else turn.attempts.answer,
+        )
         return msgspec.structs.replace(result, start=turn.start)
 
-    async def _execute(self, turn: Turn, params: QueryRunParams, queued_ms: int) -> TurnEnd:
+    async def _execute(
+        self, turn: Turn, params: QueryRunParams, queued_ms: int, output: OutputSchema | None
+    ) -> TurnEnd:
         opened: list[OpenRun] = []
 
         async def open_run(turn: Turn) -> UpstreamRun:
-            opened.append(await self._runs.open(turn.session, params, turn.caller))
+            opened.append(await self._open(turn, params, output))
             opened[0].turn = turn
             await self._runs.record(opened[0])
             return opened[0].run
@@ -257,6 +289,19 @@ class Queries:
                 with anyio.CancelScope(shield=True):
                     await self._close(run)
 
+    async def _open(self, turn: Turn, params: QueryRunParams, output: OutputSchema | None) -> OpenRun:
+        if turn.choice.upstream == "messages_api":
+            return await self._runs.open_direct(
+                turn.session,
+                params,
+                turn.caller,
+                channel=turn.channel,
+                output=output,
+                resumed=not turn.new_session,
+            )
+        instruction = None if output is None else output.instruction
+        return await self._runs.open(turn.session, params, turn.caller, instruction)
+
     async def _close(self, run: OpenRun) -> None:
         """End the process. The turn has its end already, so nothing that goes wrong here changes it."""
         try:
@@ -264,7 +309,14 @@ class Queries:
         except Exception:
             self._logger.exception("run could not be closed")
 
-    def _turn(self, submission: Submission, session: SessionRow, deadline: Deadline) -> Turn:
+    def _turn(
+        self,
+        submission: Submission,
+        session: SessionRow,
+        deadline: Deadline,
+        choice: Choice,
+        output: OutputSchema | None,
+    ) -> Turn:
         params = submission.params
         return Turn(
             turn_id=self._new_id(),
@@ -277,6 +329,8 @@ class Queries:
             caller=submission.caller,
             channel=self._sessions.channel_of(session),
             deadline=deadline,
+            choice=choice,
+            output=output,
         )
 
     def _queue_timeout_s(self, params: QueryRunParams, deadline_ms: int) -> float | None:

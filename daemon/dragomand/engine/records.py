@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from dragoman_protocol import stream
 from dragoman_protocol.content import Prompt
+from dragoman_protocol.query import OutputAttempt
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import Event
 
@@ -36,6 +37,22 @@ def _usage_out(usage: Usage) -> dict[str, int]:
 
 def _usage_in(value: dict[str, int]) -> Usage:
     return Usage(**value)
+
+
+def _attempts_out(attempts: list[OutputAttempt]) -> list[dict[str, Any]]:
+    return [
+        {"usage": _usage_out(each.usage), "cost_usd": each.cost_usd, "error": each.error, "path": each.path}
+        for each in attempts
+    ]
+
+
+def _attempts_in(stored: list[dict[str, Any]]) -> list[OutputAttempt]:
+    return [
+        OutputAttempt(
+            usage=_usage_in(each["usage"]), cost_usd=each["cost_usd"], error=each["error"], path=each["path"]
+        )
+        for each in stored
+    ]
 
 
 class _Field(NamedTuple):
@@ -66,7 +83,8 @@ _PERMISSION_ID = _Field("permission_id", "permission_id")
 
 _SHAPES = (
     _Shape(stream.TurnStarted, "turn_started",
-           (_TURN_ID, _Field("message_id", "message_id"), _Field("queued_ms", "queued_ms"))),
+           (_TURN_ID, _Field("message_id", "message_id"), _Field("queued_ms", "queued_ms"),
+            _Field("upstream", "upstream"), _Field("upstream_reason", "upstream_reason"))),
     _Shape(stream.UserMessage, "user_message", (_ITEM_ID, _Field("content", "content", _same, _prompt))),
     _Shape(stream.AssistantText, "assistant_text", (_ITEM_ID, _TEXT)),
     _Shape(stream.Thinking, "thinking", (_ITEM_ID, _TEXT)),
@@ -78,6 +96,8 @@ _SHAPES = (
            (_PERMISSION_ID, _Field("tool_name", "tool_name"), _Field("input", "input"))),
     _Shape(stream.PermissionResolved, "permission_resolved",
            (_PERMISSION_ID, _Field("decision", "decision"), _Field("by", "by"))),
+    _Shape(stream.StructuredOutput, "structured_output",
+           (_Field("value", "value"), _Field("attempts", "attempts", _attempts_out, _attempts_in))),
     _Shape(stream.UsageReported, "usage",
            (_Field("usage", "usage", _usage_out, _usage_in), _Field("cost_usd", "cost_usd"))),
     _Shape(stream.TurnCompleted, "turn_completed",

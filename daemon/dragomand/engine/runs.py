@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
-from dragoman_protocol.query import QueryRunParams, TurnOptions
+from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
 
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
@@ -23,9 +23,13 @@ from dragomand.upstream.interface import (
 
 from .caller import Caller
 from .calls import Calls, Payer
+from .channel import Channel
 from .errors import EngineError, from_failure, from_storage
+from .history import load_history
 from .options import to_spec
 from .permissions import Permissions
+from .sessions import storage_errors
+from .structured import OutputSchema
 from .turn import Turn
 
 
@@ -34,7 +38,8 @@ class OpenRun:
     """A started run and what is recorded of it."""
 
     run: UpstreamRun
-    record: ProcessRunRow
+    record: ProcessRunRow | None
+    """None for a run without a process: there is nothing to resume."""
     session: SessionRow
     turn: Turn | None = None
     """The turn that runs on it now; whom its questions belong to."""
@@ -45,7 +50,7 @@ class OpenRun:
 
     def ended(self, outcome: TurnOutcome | None) -> None:
         """Note what a turn's outcome tells of the run."""
-        if outcome is not None:
+        if outcome is not None and self.record is not None:
             self.record.cost_total_usd = outcome.cost_total_usd
             if outcome.message_count is not None:
                 self.message_count = outcome.message_count
@@ -58,6 +63,7 @@ class Runs:
         self,
         *,
         upstream: Upstream,
+        direct: Upstream | None = None,
         store: Store,
         permissions: Permissions,
         clock: Callable[[], float],
@@ -66,9 +72,11 @@ class Runs:
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
-        What they call through the gateway is counted by *calls*.
+        What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
+        leave no record.
         """
         self._upstream = upstream
+        self._direct = direct
         self._calls = calls
         self._store = store
         self._permissions = permissions
@@ -77,8 +85,44 @@ class Runs:
         self.version: str | None = None
         """Claude Code's version, once known."""
 
-    async def open(self, session: SessionRow, options: TurnOptions, caller: Caller) -> OpenRun:
-        """Start a run for *session* with what *caller* chose and may have; raises `EngineError`."""
+    async def open_direct(
+        self,
+        session: SessionRow,
+        options: AnswerOptions,
+        caller: Caller,
+        *,
+        channel: Channel,
+        output: OutputSchema | None,
+        resumed: bool,
+    ) -> OpenRun:
+        """Start a run of the Messages API, with what the session said before; raises `EngineError`."""
+        assert self._direct is not None
+        if resumed:
+            with storage_errors():
+                history = await load_history(self._store, session.session_id)
+        else:
+            history = ()
+        instruction = None if output is None else output.instruction
+        spec = replace(
+            to_spec(options, caller, session, resume=None, instruction=instruction),
+            api=options.api,
+            output_schema=options.output_schema,
+            history=history,
+            deltas_wanted=lambda: channel.watched,
+        )
+        try:
+            run = await self._direct.open(spec, _nobody)
+        except UpstreamError as error:
+            raise from_failure(error.failure) from error
+        return OpenRun(run=run, record=None, session=session)
+
+    async def open(
+        self, session: SessionRow, options: TurnOptions, caller: Caller, instruction: str | None = None
+    ) -> OpenRun:
+        """Start a run for *session* with what *caller* chose and may have; raises `EngineError`.
+
+        *instruction* is added to the system prompt.
+        """
         opened: list[OpenRun] = []
 
         async def ask(question: PermissionAsk) -> PermissionAnswer:
@@ -88,7 +132,7 @@ class Runs:
             return await turn.ask(self._permissions, question)
 
         try:
-            run = await self._open(session, options, caller, ask)
+            run = await self._open(session, options, caller, ask, instruction)
         except UpstreamError as error:
             raise from_failure(error.failure) from error
         record = ProcessRunRow(
@@ -105,16 +149,23 @@ class Runs:
         return opened[0]
 
     async def _open(
-        self, session: SessionRow, options: TurnOptions, caller: Caller, ask: AskPermission
+        self,
+        session: SessionRow,
+        options: TurnOptions,
+        caller: Caller,
+        ask: AskPermission,
+        instruction: str | None,
     ) -> UpstreamRun:
-        resume = session.claude_session_id
+        spec = to_spec(
+            options, caller, session, resume=session.claude_session_id, instruction=instruction
+        )
         try:
-            return await self._upstream.open(to_spec(options, caller, session, resume=resume), ask)
+            return await self._upstream.open(spec, ask)
         except UpstreamError as error:
             if error.failure.category != "mismatch" or session.claude_message_count is not None:
                 raise
         # A turn was cut off before Claude Code had written its first word: there is nothing to lose.
-        return await self._upstream.open(to_spec(options, caller, session, resume=None), ask)
+        return await self._upstream.open(replace(spec, resume=None, resume_message_count=None), ask)
 
     def _charge(self, opened: OpenRun, options: TurnOptions, caller: Caller) -> None:
         """Let the calls of a run count as those of whoever's turn runs on it, else of who opened it."""
@@ -137,6 +188,8 @@ class Runs:
         The session's row must exist. Raises `EngineError`.
         """
         run, record, session = opened.run, opened.record, opened.session
+        if record is None:
+            return
         known = run.upstream_session_id or session.claude_session_id or session.session_id
         failures: list[StorageError] = []
         # Both writes share one commit: somebody waits for the first word of the answer meanwhile.
@@ -161,6 +214,8 @@ class Runs:
     async def close(self, opened: OpenRun) -> None:
         """End a run and note its end, its cost, and the Claude Code session if it is another one now."""
         await opened.run.close()
+        if opened.record is None:
+            return
         opened.record.ended_at = self._clock()
         opened.record.claude_version = self.version = opened.run.version or self.version
         if not opened.recorded:
@@ -169,6 +224,10 @@ class Runs:
         # Only a note; the turn's own end has been told already, with the store's failure if it had one.
         with suppress(EngineError):
             await self.record(opened)
+
+
+async def _nobody(_question: PermissionAsk) -> PermissionAnswer:
+    return PermissionAnswer(allow=False)
 
 
 async def _collect(write: Callable[[], Awaitable[None]], failures: list[StorageError]) -> None:

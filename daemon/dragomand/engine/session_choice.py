@@ -14,7 +14,8 @@ from dragomand.store.rows import SessionRow
 from . import working_directory
 from .caller import Caller
 from .errors import EngineError
-from .sessions import Sessions
+from .sessions import Sessions, storage_errors
+from .upstream_choice import unavailable
 
 TITLE_CHARS = 80
 """Longest title that is made from a prompt, in code points."""
@@ -41,22 +42,47 @@ class SessionChoice:
         """Return the id to claim: the one that is named, or a new one."""
         return self._new_id() if params.session_id is None else params.session_id
 
+    async def upstream_of(self, params: QueryRunParams | StreamOpenParams) -> str | None:
+        """Return which upstream answers the named session; None for a new one."""
+        if params.session_id is None:
+            return None
+        with storage_errors():
+            turns = await self._sessions.store.turns(params.session_id, limit=1)
+        return turns[-1].upstream if turns else None
+
+    async def check_streamable(self, params: StreamOpenParams) -> None:
+        """Raise `upstream_unavailable` for a session whose upstream keeps no stream open."""
+        if await self.upstream_of(params) == "messages_api":
+            raise unavailable("messagesApi answers this session, and keeps no stream", "Use query/run.")
+
     async def row_for(
-        self, params: QueryRunParams | StreamOpenParams, session_id: str, caller: Caller, prompt: Prompt = ""
+        self,
+        params: QueryRunParams | StreamOpenParams,
+        session_id: str,
+        caller: Caller,
+        prompt: Prompt = "",
+        *,
+        needs_cwd: bool = True,
     ) -> SessionRow:
         """Return the stored row of a named session, else a row for a new one that begins with *prompt*.
 
-        Raises `session_not_found`, `invalid_cwd`, and `invalid_params` for a new one without `cwd`.
+        Raises `session_not_found`, `invalid_cwd`, and `invalid_params` for a new one without `cwd` that
+        *needs_cwd*.
         """
         if params.session_id is not None:
             session = await self._sessions.load(session_id)
             working_directory.check_same(params.cwd, session.cwd)
-            working_directory.check(session.cwd or "", self._roots)
+            if needs_cwd:
+                working_directory.check(session.cwd or "", self._roots)
+            elif params.cwd is not None and session.cwd is None:
+                text = "This session has no folder: leave cwd out, or start a new session."
+                raise EngineError("invalid_cwd", text, path=params.cwd, reason="other_session")
             return session
-        if params.cwd is None:
+        if params.cwd is None and needs_cwd:
             raise EngineError(
                 "invalid_params",
-                "A new session needs `cwd`, an absolute path of a directory.",
+                "A new session of Claude Code's needs `cwd`, an absolute path of a directory. "
+                "One without tools or a folder: `upstream: messagesApi`.",
                 path="$.cwd",
                 reason="missing",
             )
@@ -65,7 +91,7 @@ class SessionChoice:
             session_id=session_id,
             created_at=now,
             updated_at=now,
-            cwd=str(working_directory.check(params.cwd, self._roots)),
+            cwd=None if params.cwd is None else str(working_directory.check(params.cwd, self._roots)),
             title=params.title or first_line(prompt),
             model=params.model,
             owner=caller.name,

@@ -227,6 +227,7 @@ class Streams:
             stream.closed.set()
 
     async def _start(self, stream: _Stream) -> None:
+        await self._choice.check_streamable(stream.params)
         session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
         run = await self._runs.open(session, stream.params, stream.caller)
         channel = self._sessions.channel_of(session)

@@ -8,7 +8,7 @@ import anyio
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
 
 from .caller import Caller
-from .channel import Published, Subscriber
+from .channel import Channel, Published, Subscriber
 from .errors import EngineError
 from .turn import StopReason, Turn
 
@@ -30,6 +30,8 @@ class Submission:
     result: QueryRunResult | None = None
     error: EngineError | None = None
     stopped: StopReason | None = None
+    _channel: Channel | None = None
+    _unsubscribe: Callable[[], None] | None = None
     _started: list[Callable[[str], None]] = field(default_factory=list)
 
     def hear(self, started: Callable[[str], None]) -> None:
@@ -45,6 +47,36 @@ class Submission:
         for started in self._started:
             started(session_id)
         self._started.clear()
+
+    def watch(self, subscriber: Subscriber) -> None:
+        """Hand every event of the session's from now on to *subscriber*, until `unwatch`."""
+        self.subscribers.append(subscriber)
+        self._subscribe()
+
+    def unwatch(self, subscriber: Subscriber) -> None:
+        """Hand no more to *subscriber*."""
+        self.subscribers.remove(subscriber)
+        if not self.subscribers:
+            self._leave()
+
+    def in_channel(self, channel: Channel) -> None:
+        """The channel is known. It is subscribed to only while somebody wants to see this query's events."""
+        self._channel = channel
+        self._subscribe()
+
+    def out_of_channel(self) -> None:
+        """The turn is over."""
+        self._channel = None
+        self._leave()
+
+    def _subscribe(self) -> None:
+        if self._channel is not None and self.subscribers and self._unsubscribe is None:
+            self._unsubscribe = self._channel.subscribe(self.pass_on)
+
+    def _leave(self) -> None:
+        unsubscribe, self._unsubscribe = self._unsubscribe, None
+        if unsubscribe is not None:
+            unsubscribe()
 
     def pass_on(self, event: Published) -> None:
         """Hand an event of the session's to everybody who wants to see this query's."""

@@ -28,11 +28,14 @@ from dragomand.store.rows import SessionRow, TurnRow
 from dragomand.store.store import Store
 from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOutcome, UpstreamRun
 
+from .attempts import Attempts
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError, from_failure, from_storage
 from .permissions import Permissions
+from .structured import OutputSchema
+from .upstream_choice import Choice
 
 StopReason = Literal["client", "shutdown"]
 """Who stopped a turn: somebody who may, or the end of the daemon."""
@@ -42,6 +45,9 @@ INTERRUPT_PATIENCE_S = 6.0
 
 OpenRunFor = Callable[["Turn"], Awaitable[UpstreamRun]]
 """Gives the run that a turn is carried out on; raises `EngineError`."""
+
+IN_A_STREAM = Choice("claude_code", "an open stream is a Claude Code process")
+"""Who answers what is sent into a stream."""
 
 _encode = msgspec.json.Encoder().encode
 _OVER = PermissionAnswer(allow=False, message="The turn is over.")
@@ -76,10 +82,13 @@ class Turn:
         caller: Caller,
         channel: Channel,
         deadline: Deadline,
+        choice: Choice = IN_A_STREAM,
+        output: OutputSchema | None = None,
     ) -> None:
         """Describe the turn; nothing happens yet.
 
-        *given_message_id* is the client's own, *message_id* never empty.
+        *given_message_id* is the client's own, *message_id* never empty; *output* is what the answer has to
+        fit.
         """
         self.turn_id = turn_id
         self.session = session
@@ -91,6 +100,8 @@ class Turn:
         self.caller = caller
         self.channel = channel
         self.deadline = deadline
+        self.choice = choice
+        self.attempts = None if output is None else Attempts(output)
         self.run: UpstreamRun | None = None
         self.queueing: anyio.CancelScope | None = None
         """Where the turn waits to be admitted, if it does; `stop` ends it."""
@@ -196,10 +207,16 @@ class Turn:
             message_id=self.given_message_id,
             request_digest=self.request_digest,
             queued_ms=queued_ms,
-            upstream="claude_code",
+            upstream=self.choice.upstream,
         )
         started: list[Event] = [
-            TurnStarted(turn_id=self.turn_id, message_id=self.given_message_id, queued_ms=queued_ms),
+            TurnStarted(
+                turn_id=self.turn_id,
+                message_id=self.given_message_id,
+                queued_ms=queued_ms,
+                upstream=self.choice.wire,
+                upstream_reason=self.choice.reason,
+            ),
             UserMessage(item_id=self.message_id, content=self.prompt),
         ]
         new_session = self.session if self.new_session else None
@@ -224,9 +241,17 @@ class Turn:
         if self._stop.is_set():
             return TurnOutcome(status="interrupted")
         self._sending = True
-        outcome = await self.run.send(self.prompt, self.message_id, self.sink)
+        outcome = await self._send(self.run)
         self._sending = False
         return outcome
+
+    async def _send(self, run: UpstreamRun) -> TurnOutcome:
+        async def ask(prompt: Prompt, message_id: str) -> TurnOutcome:
+            return await run.send(prompt, message_id, self.sink)
+
+        if self.attempts is None:
+            return await ask(self.prompt, self.message_id)
+        return await self.attempts.run(ask, self.prompt, self.message_id, self.sink, self._stop.is_set)
 
     async def _pump(self, logger: logging.Logger) -> None:
         await self.channel.pump()
@@ -273,6 +298,7 @@ class Turn:
             _note_usage(row, outcome)
             end.text = outcome.text or self.text
             end.outcome = outcome
+            events += outcome.last_events
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
         row.status = status = self._status(end.error)
         told = end.error if status in ("failed", "interrupted") else None
@@ -299,7 +325,7 @@ class Turn:
         if self.channel.failure is not None:
             return self._stored_no_more(self.channel.failure)
         if isinstance(outcome, TurnOutcome) and outcome.status == "completed":
-            return None
+            return self._unfit(about)
         if self.stopped == "shutdown":
             text = "The daemon stopped before the turn ended; continue the session with a new turn."
             return EngineError("turn_interrupted", text, message_id=self.given_message_id, **about)
@@ -312,6 +338,15 @@ class Turn:
         if outcome.failure is None:
             return EngineError("request_cancelled", text=said, **about)
         return from_failure(outcome.failure, text=said, **about)
+
+    def _unfit(self, about: dict[str, str]) -> EngineError | None:
+        """Return why a whole answer is none: it does not fit what was asked for."""
+        attempts = self.attempts
+        if attempts is None or attempts.answer is not None:
+            return None
+        if attempts.error is not None:
+            return EngineError(attempts.error.kind, attempts.error.message, **attempts.error.data, **about)
+        return EngineError("request_cancelled", text=self.text or None, **about)
 
     def _stored_no_more(self, error: Exception) -> EngineError:
         about = {"session_id": self.session.session_id, "turn_id": self.turn_id}

@@ -1,9 +1,15 @@
 """`query/*`."""
 
-from dragoman_protocol.query import QueryRunParams, QueryRunResult
+from dragoman_protocol.query import (
+    CountTokensParams,
+    CountTokensResult,
+    QueryRunParams,
+    QueryRunResult,
+)
 
 from dragomand.engine.queries import Queries
 from dragomand.engine.sessions import Sessions
+from dragomand.engine.token_counts import TokenCounts
 from dragomand.server.route import Call, Handler
 
 from .caller import caller_of
@@ -23,3 +29,12 @@ def query_handlers(queries: Queries, sessions: Sessions) -> dict[str, Handler]:
         )
 
     return {"query/run": run}
+
+
+def token_count_handlers(counts: TokenCounts) -> dict[str, Handler]:
+    """Return the handler of `query/countTokens`."""
+
+    async def count(_call: Call, params: CountTokensParams) -> CountTokensResult:
+        return await counts.count(params)
+
+    return {"query/countTokens": count}

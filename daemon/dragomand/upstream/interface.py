@@ -1,8 +1,8 @@
 """What the engine may ask of whoever answers a turn, and what it gets back.
 
-Two upstreams stand behind it: `claude_code` (the CLI) and, later, `messages_api`. The engine knows only this
-file. An upstream converts the provider's shapes into the events of `dragoman_protocol.stream`, once, here;
-it never waits for a consumer: events are handed to a sink that returns at once.
+Two upstreams stand behind it: `claude_code` (the CLI) and `messages_api` (the API itself). The engine knows
+only this file. An upstream converts the provider's shapes into the events of `dragoman_protocol.stream`,
+once, here; it never waits for a consumer: events are handed to a sink that returns at once.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dragoman_protocol.content import Prompt
-from dragoman_protocol.query import ThinkingChoice
+from dragoman_protocol.query import ApiOptions, ThinkingChoice
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import Event
 
@@ -49,6 +49,19 @@ class UpstreamError(Exception):
         """Carry *failure*."""
         super().__init__(failure.message)
         self.failure = failure
+
+
+def always() -> bool:
+    """Answer that deltas are wanted."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryMessage:
+    """A message of the turns before, for an upstream that keeps no record of its own."""
+
+    role: Literal["user", "assistant"]
+    content: Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,14 @@ class RunSpec:
     verbatim_prompt: bool = False
     env: dict[str, str] = field(default_factory=dict)
     """Already checked against the allow-list."""
+    api: ApiOptions | None = None
+    """What only `messages_api` understands."""
+    output_schema: dict[str, Any] | None = None
+    """The JSON Schema that the answer has to fit; `append_system_prompt` says so in words already."""
+    history: tuple[HistoryMessage, ...] = ()
+    """The completed turns before, oldest first; only for `messages_api`."""
+    deltas_wanted: Callable[[], bool] = always
+    """Whether anybody watches; without a watcher an upstream may leave deltas out."""
     client: str | None = None
     """Who asks, if a process that has worked for the same one may be used again."""
 
@@ -142,6 +163,8 @@ class TurnOutcome:
     message_count: int | None = None
     """Messages of the whole conversation after this turn, as the upstream keeps it; None when unknown."""
     failure: Failure | None = None
+    last_events: tuple[Event, ...] = ()
+    """The turn's last events, which were not given to the sink: they can be stored together with its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,32 @@ def test_the_answer(run: Callable[..., Any], served: Any) -> None:
     assert "capabilities" not in hello  # nobody is there to be asked
 
 
+def test_the_messages_api_and_an_answer_in_a_form(
+    run: Callable[..., Any], served: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "integer"}')
+    done = run("ask", "Hi", "--direct", "--schema", str(tmp_path / "schema.json"), "--system", "Be brief.")
+    assert done.status == 0
+    assert asked(served) == {
+        "prompt": "Hi",
+        "upstream": "messagesApi",
+        "systemPrompt": "Be brief.",
+        "outputSchema": {"type": "integer"},
+    }
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]"])
+def test_a_schema_that_is_none(
+    run: Callable[..., Any], served: Any, tmp_path: Path, text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / "schema.json").write_text(text)
+    done = run("ask", "Hi", "--schema", str(tmp_path / "schema.json"))
+    assert done.status == 2
+    assert "schema.json" in done.err
+    assert not served.requests
+
+
 def test_every_option(run: Callable[..., Any], served: Any, tmp_path: Path) -> None:
     options = [
         "--cwd", str(tmp_path), "-m", "haiku", "--allow", "Read", "--allow", "Bash(git *)", "--deny", "Edit",

@@ -107,15 +107,6 @@ def test_times(name: str, least: int) -> None:
     assert caught.value.kind == "invalid_params"
 
 
-def test_ways_to_claude() -> None:
-    options.check_upstream("auto")
-    options.check_upstream("claudeCode")
-    with pytest.raises(EngineError, match="leave `upstream` out") as caught:
-        options.check_upstream("messagesApi")
-    assert caught.value.kind == "upstream_unavailable"
-    assert caught.value.data["next_step"]
-
-
 def test_the_upstream_is_told_everything() -> None:
     chosen = TurnOptions(
         model="opus",
@@ -168,6 +159,10 @@ def test_the_upstream_is_told_everything() -> None:
         "permission_mode": "plan",
         "max_turns": 3,
         "env": {"LANG": "C"},
+        "api": None,
+        "output_schema": None,
+        "history": (),
+        "deltas_wanted": spec.deltas_wanted,
         "agent": "a",
         "agents": {"a": {"description": "d", "prompt": "p", "tools": ["Read"]}},
         "exclude_dynamic_sections": False,
@@ -185,7 +180,26 @@ def test_the_upstream_is_told_everything() -> None:
         "file_checkpointing": True,
         "verbatim_prompt": True,
     }
+    assert spec.deltas_wanted()
     assert options.to_spec(chosen, who("tools"), session, resume=None).resume_message_count is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "instruction", "told"),
+    [
+        (None, None, None),
+        ("mine", None, "mine"),
+        (None, "JSON", "JSON"),
+        ("mine", "JSON", "mine\n\nJSON"),
+    ],
+)
+def test_an_instruction_is_added_to_the_system_prompt(
+    chosen: str | None, instruction: str | None, told: str | None
+) -> None:
+    session = SessionRow(session_id="s", created_at=0, updated_at=0, epoch="e", cwd="/w")
+    given = TurnOptions(append_system_prompt=chosen)
+    spec = options.to_spec(given, who("tools"), session, resume=None, instruction=instruction)
+    assert spec.append_system_prompt == told
 
 
 TOOLS = ["Read", "Bash(git *)", "Grep", "mcp__m__t"]

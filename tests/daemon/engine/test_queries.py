@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from dragoman_protocol.content import TextBlock
+from dragoman_protocol.query import ApiOptions
 from dragoman_protocol.stream import UserMessage, Waiting
 from dragomand.upstream.interface import Failure, TurnOutcome, UpstreamError
 
@@ -110,7 +111,10 @@ async def test_the_prompt_reaches_the_upstream_as_it_is(kit: Any, prompt: Any) -
 @pytest.mark.parametrize(
     ("kind", "chosen", "scopes"),
     [
-        ("upstream_unavailable", {"upstream": "messagesApi"}, "query tools"),
+        ("invalid_params", {"upstream": "messagesApi", "permission_mode": "plan"}, "query tools"),
+        ("invalid_params", {"api": ApiOptions(max_tokens=5)}, "query tools"),
+        ("invalid_params", {"output_schema": {"type": "nonsense"}}, "query tools"),
+        ("invalid_params", {"output_schema": {}, "output_attempts": 0}, "query tools"),
         ("scope_required", {"permission_mode": "bypassPermissions"}, "query tools"),
         ("invalid_params", {"env": {"LD_PRELOAD": "x"}}, "query tools"),
         ("invalid_params", {"timeout_ms": 0}, "query tools"),

@@ -5,6 +5,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from dragoman_protocol.content import DocumentBlock, ImageBlock, TextBlock
+from dragoman_protocol.query import OutputAttempt
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import (
     EPHEMERAL,
@@ -15,6 +16,7 @@ from dragoman_protocol.stream import (
     RateLimit,
     Raw,
     Retrying,
+    StructuredOutput,
     TextDelta,
     Thinking,
     ThinkingDelta,
@@ -34,9 +36,32 @@ GOLDEN: list[tuple[Any, str, str, str]] = [
         TurnStarted(turn_id="t", message_id="m", queued_ms=7),
         "turn_started",
         "t:9",
-        '{"turn_id":"t","message_id":"m","queued_ms":7}',
+        '{"turn_id":"t","message_id":"m","queued_ms":7,"upstream":"claudeCode","upstream_reason":null}',
     ),
-    (TurnStarted(turn_id="t"), "turn_started", "t:9", '{"turn_id":"t","message_id":null,"queued_ms":0}'),
+    (
+        TurnStarted(turn_id="t", upstream="messagesApi", upstream_reason="asked for"),
+        "turn_started",
+        "t:9",
+        (
+            '{"turn_id":"t","message_id":null,"queued_ms":0,"upstream":"messagesApi",'
+            '"upstream_reason":"asked for"}'
+        ),
+    ),
+    (
+        StructuredOutput(
+            value={"isGood": [1]},
+            attempts=[OutputAttempt(error="no", path="$"), OutputAttempt(cost_usd=0.5)],
+        ),
+        "structured_output",
+        "t:9",
+        (
+            '{"value":{"isGood":[1]},"attempts":['
+            '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
+            '"cost_usd":null,"error":"no","path":"$"},'
+            '{"usage":{"input_tokens":0,"output_tokens":0,"cache_read_tokens":0,"cache_creation_tokens":0},'
+            '"cost_usd":0.5,"error":null,"path":null}]}'
+        ),
+    ),
     (UserMessage(item_id="i", content="hi"), "user_message", "i", '{"item_id":"i","content":"hi"}'),
     (
         UserMessage(

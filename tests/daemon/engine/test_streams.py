@@ -704,7 +704,12 @@ async def test_what_everybody_sees(kit: Any) -> None:
         turn_id = await send(engine, kit, session_id, "what?", message_id="m")
         await watcher.sees(TurnCompleted)
         first, second = (event.params.event for event in watcher.seen[:2])
-        assert first == TurnStarted(turn_id=turn_id, message_id="m", queued_ms=first.queued_ms)
+        assert first == TurnStarted(
+            turn_id=turn_id,
+            message_id="m",
+            queued_ms=first.queued_ms,
+            upstream_reason="an open stream is a Claude Code process",
+        )
         assert isinstance(second, UserMessage)
         assert second.content == "what?"
         assert not any(isinstance(event.params.event, Waiting) for event in watcher.seen)

@@ -68,3 +68,40 @@ async def test_one_who_leaves_before_anything_is_known(kit: Any) -> None:
         "request_cancelled",
         {"kind": "request_cancelled", "message": "request_cancelled"},
     )
+
+
+class Channel:
+    """Counts its subscribers."""
+
+    def __init__(self) -> None:
+        self.subscribers: list[Any] = []
+
+    def subscribe(self, subscriber: Any) -> Any:
+        self.subscribers.append(subscriber)
+        return lambda: self.subscribers.remove(subscriber)
+
+
+@pytest.mark.parametrize("watched_first", [True, False])
+async def test_the_channel_has_a_subscriber_only_while_somebody_watches(
+    kit: Any, watched_first: bool
+) -> None:
+    one, channel, seen = submission(kit), Channel(), []
+    if watched_first:
+        one.watch(seen.append)
+    one.in_channel(channel)  # type: ignore[arg-type]
+    assert len(channel.subscribers) == watched_first
+    if not watched_first:
+        one.watch(seen.append)
+    other: list[Any] = []
+    one.watch(other.append)
+    assert len(channel.subscribers) == 1
+    channel.subscribers[0]("event")
+    assert (seen, other) == (["event"], ["event"])
+    one.unwatch(seen.append)
+    assert len(channel.subscribers) == 1
+    one.unwatch(other.append)
+    assert channel.subscribers == []
+    one.watch(seen.append)
+    one.out_of_channel()
+    assert channel.subscribers == []
+    one.unwatch(seen.append)

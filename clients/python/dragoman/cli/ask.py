@@ -32,6 +32,7 @@ Examples:
   git diff | dragoman ask "Write a commit message for this"
   dragoman ask "And the tests?" --continue
   dragoman ask "Which licence?" --json | jq -r .text
+  dragoman ask --direct --schema city.json "The capital of France?" --json | jq .structured.value
 
 What is piped in is context for the question; give </dev/null if there is none. A tool that is not allowed is
 asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the turn; the session stays.
@@ -48,6 +49,8 @@ asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the tur
 @click.option("--permission-mode", type=click.Choice(list(get_args(PermissionMode))), help="Default: ask.")
 @click.option("--system", "append_system_prompt", metavar="TEXT", help="Add to the system prompt.")
 @click.option("--max-turns", type=click.IntRange(min=1), help="Most rounds of tool use.")
+@click.option("--direct", is_flag=True, help="Ask the Messages API itself: no tools, no folder.")
+@click.option("--schema", metavar="FILE", help="A JSON Schema that the answer has to fit.")
 @click.option("--timeout", type=Seconds(), metavar="SECONDS", help="Then stop.")
 @click.option("--title", help="The session's title.")
 @click.option("--tag", "tags", multiple=True, help="Tag the session. Repeatable.")
@@ -103,6 +106,24 @@ def _piped() -> str:
 
 
 def _options(chosen: dict[str, Any]) -> dict[str, Any]:
+    schema = chosen.pop("schema")
+    given: dict[str, Any] = {}
+    if chosen.pop("direct"):
+        given = {"upstream": "messagesApi", "system_prompt": chosen.pop("append_system_prompt")}
+    if schema is not None:
+        given["output_schema"] = _schema(schema)
+    return _named(given | chosen)
+
+
+def _schema(file: str) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as opened:
+            return msgspec.json.decode(opened.read(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as wrong:
+        raise click.BadParameter(f"{file}: {wrong}", param_hint="--schema") from None
+
+
+def _named(chosen: dict[str, Any]) -> dict[str, Any]:
     names = {"allow": "allowed_tools", "deny": "disallowed_tools", "timeout": "timeout_s"}
     given = {names.get(name, name): value for name, value in chosen.items() if value not in (None, ())}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -6,16 +6,10 @@ status, the terminal reason and the category of the error.
 
 from dataclasses import dataclass
 
+from dragomand.upstream import failures
 from dragomand.upstream.claude_code.wire import RateLimitEvent, Result, System
 from dragomand.upstream.interface import Failure, FailureCategory
 
-_BY_STATUS: dict[int, FailureCategory] = {
-    401: "auth",
-    402: "quota",
-    403: "auth",
-    408: "overload",
-    429: "throttle",
-}
 _BY_CATEGORY: dict[str, FailureCategory] = {
     "authentication_failed": "auth",
     "oauth_org_not_allowed": "auth",
@@ -30,14 +24,6 @@ _BY_CATEGORY: dict[str, FailureCategory] = {
     "model_not_found": "caller",
     "max_output_tokens": "caller",
 }
-_SPENT = (
-    "enforced_spend_limit_reached",
-    "specified API usage limits",
-    "spend limit",
-    "credit balance is too low",
-)
-"""What the API says of a quota in words alone. (Its error code does not get through Claude Code.)"""
-
 _LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
 _ABORTED = ("aborted_streaming", "aborted_tools")
 
@@ -91,10 +77,11 @@ def _category(result: Result, hints: Hints, message: str) -> FailureCategory:
     status = result.api_error_status
     if result.terminal_reason in _LIMITS_OF_THE_CALLER:
         return "caller"
-    if status in (400, 402, 429) and (hints.refused_window or any(word in message for word in _SPENT)):
+    # (The API's error code of a spend cap does not get through Claude Code, its words do.)
+    if status in (400, 402, 429) and (hints.refused_window or failures.is_spent(status, message)):
         return "quota"
     if status is not None:
-        return _BY_STATUS.get(status, "overload" if status >= 500 else "caller")
+        return failures.by_status(status)
     if hints.category in _BY_CATEGORY:
         return _BY_CATEGORY[hints.category]
     # No answer at all: the connection failed, or broke off.
