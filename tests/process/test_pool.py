@@ -93,6 +93,7 @@ def test_forty_in_flight_and_a_third_of_them_killed_or_stopped(warm_home: Any, s
     """Typed errors at once (or when the watchdog's time is over), the others untouched, nobody left."""
     warm_home.env |= {
         "DRAGOMAN_LIMITS__MAX_RUNNING": str(MANY),
+        "DRAGOMAN_LIMITS__MAX_CALLS": str(MANY + 1),
         "DRAGOMAN_CLAUDE__STALL_TIMEOUT_MS": str(STALL_MS),
         "DRAGOMAN_LIMITS__QUEUE_TIMEOUT_MS": "300000",
     }
