@@ -38,6 +38,26 @@ async def test_a_daemon_that_was_leaving_is_told_again_by_its_successor(scripted
     assert [method for method, _ in scripted.requests] == ["initialize", "query/run"]
 
 
+async def test_a_call_and_a_fresh_start_at_once_make_one_connection(scripted: Any) -> None:
+    """The daemon left while a call was on its way: both want to connect, and only one may."""
+    opened: list[socket.socket] = []
+
+    def opener() -> socket.socket:
+        opened.append(scripted.open())
+        return opened[-1]
+
+    async with Client(opener) as claude:
+        link = claude._link
+        await link._opening.acquire()
+        link._leave_transport()
+        both = asyncio.gather(link.open(), link._again())
+        await asyncio.sleep(0)  # both stand at the lock now
+        link._opening.release()
+        await both
+        assert len(opened) == 2
+        assert (await claude.query("Hi")).text == "Hello"
+
+
 @pytest.mark.parametrize(
     ("failure", "raised"),
     [

@@ -201,7 +201,9 @@ class AsyncLink:
     async def _again(self) -> None:
         try:
             async with self._opening:
-                await self._connect()
+                # A call that came meanwhile may have connected already, and said everything again.
+                if self._transport is None and not self._closed:
+                    await self._connect()
         except LocateError as failed:
             self.conversation.lost(failed)
         except OSError as failed:
