@@ -101,6 +101,22 @@ def test_closing_while_another_thread_waits(scripted: Any) -> None:
     scripted.wait_for(lambda: scripted.connections[0].closed)
 
 
+def test_closing_in_the_moment_in_which_a_wait_ends(scripted: Any) -> None:
+    scripted.holds("query/run")
+    claude = Client(scripted.open)
+    link = claude._link
+    exchange = link._exchange
+
+    def exchange_and_close(deadline: float | None) -> None:
+        exchange(deadline)
+        claude.close()
+
+    link._exchange = exchange_and_close  # type: ignore[method-assign]
+    with pytest.raises(ConnectionClosedError):
+        claude.query("Hi")
+    scripted.wait_for(lambda: scripted.connections[0].closed)
+
+
 def test_a_daemon_that_was_leaving_is_told_again_by_its_successor(scripted: Any) -> None:
     opened: list[socket.socket] = []
 

@@ -108,6 +108,8 @@ class Link:
                 if leading:
                     with self._changed:
                         self._leading = False
+                        if self._closed:
+                            self._release()  # it was closed after the exchange, which left this to us
                         self._changed.notify_all()
             self._put_questions()
 
