@@ -250,7 +250,7 @@ class AsyncLink:
         assert self._on_permission is not None  # otherwise the conversation answers by itself
         task = asyncio.current_task()
         assert task is not None
-        question.withdrawn = task.cancel  # type: ignore[assignment]
+        question.withdrawn = task.cancel  # type: ignore[assignment]  # what it returns is not used
         decision = PermissionDecision(decision="deny", message="The client failed to decide.")
         try:
             word = self._on_permission(question.params)

@@ -94,7 +94,7 @@ def query_params(prompt: Prompt, options: QueryOptions, token: int | None = None
         fields["cwd"] = os.path.abspath(cwd)
     elif "cwd" not in options and not options.get("session_id") and options.get("upstream") != "messagesApi":
         fields["cwd"] = os.getcwd()
-    return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]
+    return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]  # by name
 
 
 def _milliseconds(name: str, seconds: float) -> int:

@@ -210,14 +210,14 @@ class Gateway:
 
     def _make(self, http: "object") -> "HttpGateway":
         settings = self._settings
-        provider = http.Provider(  # type: ignore[attr-defined]
+        provider = http.Provider(  # type: ignore[attr-defined]  # loaded late, as a module
             base_url=settings.base_url or DEFAULT_URL,
             proxy=settings.proxy,
             ca_file=settings.ca_file,
             first_byte_s=settings.first_byte_s,
             idle_s=settings.idle_s,
         )
-        made: HttpGateway = http.HttpGateway(  # type: ignore[attr-defined]
+        made: HttpGateway = http.HttpGateway(  # type: ignore[attr-defined]  # as above
             calls=self._calls,
             api_key=self._api_key,
             provider=provider,

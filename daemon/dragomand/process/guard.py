@@ -115,7 +115,7 @@ class Guard:
         except OSError as failed:
             os.write(2, f"{argv[0]} cannot be started: {failed.strerror}\n".encode())
             os._exit(127 if failed.errno in _MISSING else 126)
-        except BaseException as failed:  # noqa: BLE001
+        except BaseException as failed:  # noqa: BLE001  # a fork must not run on
             os.write(2, f"{argv[0]} cannot be started: {failed}\n".encode())
             os._exit(126)  # whatever it is, this fork must not go on as a second guard
 
