@@ -82,6 +82,19 @@ class TurnData(ErrorData):
     detail: str | None = None
 
 
+class BudgetData(ErrorData):
+    """Which cap was reached. Money in US dollars, estimated."""
+
+    scope: str | None = None
+    key: str | None = None
+    limit_usd: float | None = None
+    spent_usd: float | None = None
+    reserved_usd: float | None = None
+    remaining_usd: float | None = None
+    needed_usd: float | None = None
+    resets_at: float | None = None
+
+
 class SchemaData(TurnData):
     """Where the last answer does not fit the schema; `text` is that answer."""
 
@@ -167,6 +180,10 @@ _ROWS = (
     ErrorKind(1206, "upstream_rejected", "Claude's provider rejected the request itself.", TurnData),
     ErrorKind(1207, "schema_mismatch", "No attempt to answer fitted the `outputSchema`.",
               SchemaData),
+    ErrorKind(1208, "circuit_open", "Circuit breaker open, service degraded.", TurnData, True),
+    ErrorKind(1209, "rate_limited", "Rate limit exceeded: the turn could not begin before its deadline.",
+              QueueData, True),
+    ErrorKind(1210, "budget_exhausted", "The budget is spent.", BudgetData),
     ErrorKind(1300, "session_not_found", "There is no such session.", SessionData),
     ErrorKind(1301, "session_busy", "A turn of this session is running already.", SessionData, True),
     ErrorKind(1302, "resume_mismatch", "Claude Code opened another conversation than was asked for.",

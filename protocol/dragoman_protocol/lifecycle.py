@@ -30,7 +30,8 @@ class InitializeParams(Value):
     scopes: list[Scope] | None = None
     """Absent: `query`, `tools`, `approve`."""
     capabilities: dict[str, Any] = msgspec.field(default_factory=dict)
-    """`{"permissions": true}`: this client answers `permission/request`."""
+    """`{"permissions": true}`: this client answers `permission/request`; `{"budget": true}`: `budget/raise`;
+    `{"limits": true}`: it is told `limits/*`, `breaker/*` and `budget/*`."""
     trace: TraceValue = "off"
 
 

@@ -14,7 +14,21 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from . import agent, auth, gateway, lifecycle, limits, model, orchestrate, query, session, stream
+from . import (
+    agent,
+    auth,
+    breaker,
+    budget,
+    gateway,
+    lifecycle,
+    limits,
+    model,
+    orchestrate,
+    query,
+    session,
+    stats,
+    stream,
+)
 from .values import Empty
 
 Lane = Literal["inline", "session", "free"]
@@ -58,7 +72,7 @@ _DIRECT = ("auth_required", "auth_failed", "throttled", "quota_exhausted", "upst
 _TURN = (
     *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
     "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed",
-    "schema_mismatch", "agent_not_found",
+    "schema_mismatch", "agent_not_found", "circuit_open", "rate_limited", "budget_exhausted",
 )  # fmt: skip
 
 _ROWS = (
@@ -129,6 +143,24 @@ _ROWS = (
            ("permission_not_found", "already_resolved"), lane="inline", scope="approve"),
     Method("limits/state", "How many turns and API calls run and wait, how many may, what the calls took.",
            Empty, limits.LimitsStateResult, lane="inline"),
+    Method("limits/get", "The limits that hold now, and which of them were set at run time.", Empty,
+           limits.LimitsGetResult, lane="inline"),
+    Method("limits/set", "Change limits at once and for good; null goes back to the settings file.",
+           limits.LimitsSetParams, limits.LimitsGetResult, ("storage_full", "storage_failed"), scope="admin"),
+    Method("limits/explain", "Why each of what waits does, who holds the places, when it is expected to run.",
+           limits.LimitsExplainParams, limits.LimitsExplainResult, lane="inline"),
+    Method("breaker/state", "The breakers: which provider is left alone, until when, and why.", Empty,
+           breaker.BreakerStateResult, lane="inline"),
+    Method("breaker/reset", "Close breakers, so that the next call tries at once.",
+           breaker.BreakerResetParams, breaker.BreakerResetResult, lane="inline", scope="admin"),
+    Method("budget/get", "The caps on spending and what is left of them.", budget.BudgetGetParams,
+           budget.BudgetGetResult, ("storage_failed",), scope="query"),
+    Method("budget/set", "Set, change or end a cap; it is kept over restarts.", budget.BudgetSetParams,
+           budget.BudgetSetResult, ("storage_full", "storage_failed"), scope="admin"),
+    Method("stats/get", "What was asked and what it took, by client, model and project.",
+           stats.StatsGetParams, stats.StatsGetResult, ("storage_failed",), scope="query"),
+    Method("stats/reset", "Begin to count anew.", Empty, stats.StatsResetResult,
+           ("storage_full", "storage_failed"), scope="admin"),
     # -- the gateway
     Method("gateway/token",
            "Give another local program a token for the gateway: it shares the limits and needs no key.",
@@ -146,6 +178,17 @@ _ROWS = (
     # -- from the daemon
     Method("permission/request", "May this tool run? No answer in time is a denial.",
            lifecycle.PermissionRequestParams, lifecycle.PermissionDecision, sender="daemon"),
+    Method("budget/raise", "May more be spent? Asked of a client that said `budget` in its capabilities.",
+           budget.BudgetRaiseParams, budget.BudgetRaiseResult, sender="daemon"),
+    Method("limits/waiting", "A turn of this connection waits, or waits for another reason now.",
+           limits.LimitsWaitingParams, None, sender="daemon"),
+    Method("limits/parked", "The account's quota is used up, or free again.", limits.LimitsParkedParams, None,
+           sender="daemon"),
+    Method("breaker/changed", "A breaker opened, tries out or closed.", breaker.BreakerChangedParams, None,
+           sender="daemon"),
+    Method("budget/warning", "Four fifths of a cap are spent.", budget.BudgetWarningParams, None,
+           sender="daemon"),
+    Method("budget/exhausted", "A cap is reached.", budget.BudgetExhaustedParams, None, sender="daemon"),
     Method("$/progress", "An event of the request that brought this token.", lifecycle.ProgressParams, None,
            sender="daemon"),
     Method("$/logTrace", "What happens on this connection, if it asked for a trace.",

@@ -15,7 +15,7 @@ import msgspec
 
 VALUE_MODULES = (
     "values", "content", "auth", "agent", "model", "session", "query", "stream", "orchestrate",
-    "limits", "gateway", "lifecycle",
+    "breaker", "budget", "limits", "stats", "gateway", "lifecycle",
 )  # fmt: skip
 """Modules whose types travel, in reading order; the data types of `errors` are added where needed."""
 

@@ -20,7 +20,10 @@ VALUES = frozenset(
         "query",
         "stream",
         "orchestrate",
+        "breaker",
+        "budget",
         "limits",
+        "stats",
         "gateway",
         "lifecycle",
     )

@@ -17,6 +17,14 @@ from dragoman_protocol.agent import (
     PermissionMode,
 )
 from dragoman_protocol.auth import AuthStatusResult
+from dragoman_protocol.breaker import BreakerResetParams, BreakerResetResult, BreakerStateResult
+from dragoman_protocol.budget import (
+    BudgetGetParams,
+    BudgetGetResult,
+    BudgetScope,
+    BudgetSetParams,
+    BudgetSetResult,
+)
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.gateway import (
     GatewayRevokeParams,
@@ -33,7 +41,15 @@ from dragoman_protocol.lifecycle import (
     PermissionRespondParams,
     PermissionRespondResult,
 )
-from dragoman_protocol.limits import LimitsStateResult
+from dragoman_protocol.limits import (
+    ClientShare,
+    LimitsExplainParams,
+    LimitsExplainResult,
+    LimitsGetResult,
+    LimitsSetParams,
+    LimitsStateResult,
+    SettingValue,
+)
 from dragoman_protocol.model import ModelListResult
 from dragoman_protocol.orchestrate import (
     OrchestrateItem,
@@ -63,6 +79,7 @@ from dragoman_protocol.session import (
     SessionMessagesParams,
     SessionMessagesResult,
 )
+from dragoman_protocol.stats import StatsGetParams, StatsGetResult, StatsResetResult
 from dragoman_protocol.stream import (
     StreamAttachParams,
     StreamAttachResult,
@@ -196,7 +213,7 @@ class Calls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -435,7 +452,7 @@ class Calls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -488,7 +505,7 @@ class Calls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `stream_not_open`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -597,6 +614,119 @@ class Calls(ABC):
         """How many turns and API calls run and wait, how many may, what the calls took."""
         params = Empty()
         return self._call("limits/state", params, LimitsStateResult, timeout_s)
+
+    def limits_get(self, *, timeout_s: float | None = None) -> LimitsGetResult:
+        """The limits that hold now, and which of them were set at run time."""
+        params = Empty()
+        return self._call("limits/get", params, LimitsGetResult, timeout_s)
+
+    def limits_set(
+        self,
+        *,
+        settings: dict[str, SettingValue] | None = None,
+        clients: dict[str, ClientShare | None] | None = None,
+        timeout_s: float | None = None,
+    ) -> LimitsGetResult:
+        """Change limits at once and for good; null goes back to the settings file.
+
+        settings: By name; null goes back to what the file and the defaults say.
+        clients: By the name a client gives itself; null: like all others.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = LimitsSetParams(settings=settings, clients=clients)
+        return self._call("limits/set", params, LimitsGetResult, timeout_s)
+
+    def limits_explain(
+        self,
+        *,
+        session_id: str | None = None,
+        turn_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> LimitsExplainResult:
+        """Why each of what waits does, who holds the places, when it is expected to run."""
+        params = LimitsExplainParams(session_id=session_id, turn_id=turn_id)
+        return self._call("limits/explain", params, LimitsExplainResult, timeout_s)
+
+    def breaker_state(self, *, timeout_s: float | None = None) -> BreakerStateResult:
+        """The breakers: which provider is left alone, until when, and why."""
+        params = Empty()
+        return self._call("breaker/state", params, BreakerStateResult, timeout_s)
+
+    def breaker_reset(
+        self,
+        *,
+        host: str | None = None,
+        models: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BreakerResetResult:
+        """Close breakers, so that the next call tries at once.
+
+        Needs the scope `admin`.
+        """
+        params = BreakerResetParams(host=host, models=models)
+        return self._call("breaker/reset", params, BreakerResetResult, timeout_s)
+
+    def budget_get(
+        self,
+        *,
+        scope: BudgetScope | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BudgetGetResult:
+        """The caps on spending and what is left of them.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `storage_failed`.
+        """
+        params = BudgetGetParams(scope=scope, key=key)
+        return self._call("budget/get", params, BudgetGetResult, timeout_s)
+
+    def budget_set(
+        self,
+        *,
+        scope: BudgetScope,
+        limit_usd: float | None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BudgetSetResult:
+        """Set, change or end a cap; it is kept over restarts.
+
+        limit_usd: Null: no cap.
+        key: Needed for `client`, `project`, `session`, `tree`; `*` as the key means each of them that has
+            no cap of its own.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = BudgetSetParams(scope=scope, limit_usd=limit_usd, key=key)
+        return self._call("budget/set", params, BudgetSetResult, timeout_s)
+
+    def stats_get(self, *, since: float | None = None, timeout_s: float | None = None) -> StatsGetResult:
+        """What was asked and what it took, by client, model and project.
+
+        since: Unix seconds.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `storage_failed`.
+        """
+        params = StatsGetParams(since=since)
+        return self._call("stats/get", params, StatsGetResult, timeout_s)
+
+    def stats_reset(self, *, timeout_s: float | None = None) -> StatsResetResult:
+        """Begin to count anew.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = Empty()
+        return self._call("stats/reset", params, StatsResetResult, timeout_s)
 
     def gateway_token(
         self,
@@ -771,7 +901,7 @@ class AsyncCalls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = QueryRunParams(
             prompt=prompt,
@@ -1010,7 +1140,7 @@ class AsyncCalls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = StreamOpenParams(
             cwd=cwd,
@@ -1063,7 +1193,7 @@ class AsyncCalls(ABC):
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
         `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `stream_not_open`.
+        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`, `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return await self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -1177,6 +1307,124 @@ class AsyncCalls(ABC):
         """How many turns and API calls run and wait, how many may, what the calls took."""
         params = Empty()
         return await self._call("limits/state", params, LimitsStateResult, timeout_s)
+
+    async def limits_get(self, *, timeout_s: float | None = None) -> LimitsGetResult:
+        """The limits that hold now, and which of them were set at run time."""
+        params = Empty()
+        return await self._call("limits/get", params, LimitsGetResult, timeout_s)
+
+    async def limits_set(
+        self,
+        *,
+        settings: dict[str, SettingValue] | None = None,
+        clients: dict[str, ClientShare | None] | None = None,
+        timeout_s: float | None = None,
+    ) -> LimitsGetResult:
+        """Change limits at once and for good; null goes back to the settings file.
+
+        settings: By name; null goes back to what the file and the defaults say.
+        clients: By the name a client gives itself; null: like all others.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = LimitsSetParams(settings=settings, clients=clients)
+        return await self._call("limits/set", params, LimitsGetResult, timeout_s)
+
+    async def limits_explain(
+        self,
+        *,
+        session_id: str | None = None,
+        turn_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> LimitsExplainResult:
+        """Why each of what waits does, who holds the places, when it is expected to run."""
+        params = LimitsExplainParams(session_id=session_id, turn_id=turn_id)
+        return await self._call("limits/explain", params, LimitsExplainResult, timeout_s)
+
+    async def breaker_state(self, *, timeout_s: float | None = None) -> BreakerStateResult:
+        """The breakers: which provider is left alone, until when, and why."""
+        params = Empty()
+        return await self._call("breaker/state", params, BreakerStateResult, timeout_s)
+
+    async def breaker_reset(
+        self,
+        *,
+        host: str | None = None,
+        models: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BreakerResetResult:
+        """Close breakers, so that the next call tries at once.
+
+        Needs the scope `admin`.
+        """
+        params = BreakerResetParams(host=host, models=models)
+        return await self._call("breaker/reset", params, BreakerResetResult, timeout_s)
+
+    async def budget_get(
+        self,
+        *,
+        scope: BudgetScope | None = None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BudgetGetResult:
+        """The caps on spending and what is left of them.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `storage_failed`.
+        """
+        params = BudgetGetParams(scope=scope, key=key)
+        return await self._call("budget/get", params, BudgetGetResult, timeout_s)
+
+    async def budget_set(
+        self,
+        *,
+        scope: BudgetScope,
+        limit_usd: float | None,
+        key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> BudgetSetResult:
+        """Set, change or end a cap; it is kept over restarts.
+
+        limit_usd: Null: no cap.
+        key: Needed for `client`, `project`, `session`, `tree`; `*` as the key means each of them that has
+            no cap of its own.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = BudgetSetParams(scope=scope, limit_usd=limit_usd, key=key)
+        return await self._call("budget/set", params, BudgetSetResult, timeout_s)
+
+    async def stats_get(
+        self,
+        *,
+        since: float | None = None,
+        timeout_s: float | None = None,
+    ) -> StatsGetResult:
+        """What was asked and what it took, by client, model and project.
+
+        since: Unix seconds.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `storage_failed`.
+        """
+        params = StatsGetParams(since=since)
+        return await self._call("stats/get", params, StatsGetResult, timeout_s)
+
+    async def stats_reset(self, *, timeout_s: float | None = None) -> StatsResetResult:
+        """Begin to count anew.
+
+        Needs the scope `admin`.
+
+        Errors, beside those of every request: `storage_full`, `storage_failed`.
+        """
+        params = Empty()
+        return await self._call("stats/reset", params, StatsResetResult, timeout_s)
 
     async def gateway_token(
         self,
