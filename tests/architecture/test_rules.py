@@ -31,8 +31,8 @@ TESTED_ELSEWHERE = {
         (
             f"protocol/dragoman_protocol/{name}.py"
             for name in (
-                "auth", "breaker", "budget", "gateway", "lifecycle", "limits", "orchestrate", "query", "session",
-                "stats", "stream"
+                "auth", "breaker", "budget", "gateway", "lifecycle", "limits", "orchestrate", "query",
+                "session", "stats", "stream",
             )
         ),
         ("tests/protocol/test_examples.py", "declarations only; the rules for them are in test_methods"),
