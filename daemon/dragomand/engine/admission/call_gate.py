@@ -1,0 +1,116 @@
+"""Whether an API call may be sent now, and what its end says of the provider."""
+
+from collections.abc import Callable
+
+from dragomand.engine.errors import EngineError
+from dragomand.policy.fair_queue import served
+from dragomand.policy.rate_limiter import Estimate
+from dragomand.policy.retry_budget import RetryBudget
+
+from .asked import Asked, Blocked
+from .permit import Permit
+from .places import Places
+from .pool import Pool, Pools
+from .settings import DoorSettings
+from .turn_gate import rate_blocked, throttled
+
+NOTHING = Estimate()
+
+
+class CallGate:
+    """Decides on calls, and keeps what those under way hold."""
+
+    what = "API call"
+
+    def __init__(
+        self,
+        pools: Pools,
+        settings: DoorSettings,
+        *,
+        chance: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        """Begin with none under way."""
+        self._pools = pools
+        self._chance = chance
+        self._wall = wall
+        self.places = Places(settings.max_calls, settings.max_nested)
+        self.retries = RetryBudget()
+
+    def apply(self, settings: DoorSettings) -> None:
+        """Take new figures."""
+        self.places.limit, self.places.nested = settings.max_calls, settings.max_nested
+
+    def blocks(self, asked: Asked, depth: int, now: float) -> Blocked | None:
+        """Return what keeps a call from being sent now; None: `begin` it."""
+        pool = self._pools.of(asked)
+        blocked = pool.blocks(asked, now, self._wall)
+        if blocked is not None:
+            return blocked
+        estimate = Estimate(asked.input_tokens) if asked.input_tokens else NOTHING
+        when = pool.limiter.when(estimate, now)
+        if when.binds is not None:
+            return _by_rate(pool, when.binds, when.at, now)
+        places, ceiling = self.places, pool.ceiling
+        if places.running < places.limit and ceiling.running < ceiling.limit:
+            return None
+        if depth and places.at.get(depth, 0) < places.nested:
+            return None
+        if places.running >= places.limit:
+            return Blocked("concurrency", places.text("API call", "limits.maxCalls"))
+        text = f"{ceiling.running} API calls to {pool.models} are under way, as many as the provider bears at present."
+        return Blocked("concurrency", text)
+
+    def begin(self, asked: Asked, depth: int, now: float) -> Permit:
+        """Give a permit to one that nothing blocks."""
+        permit = Permit(asked, depth, now)
+        pool = permit.pool = self._pools.of(asked)
+        permit.charge = pool.limiter.take(Estimate(asked.input_tokens), now)
+        permit.breaker = pool.provider.breaker.begin(now)
+        if not pool.credential.clear:
+            permit.trial = pool.credential.begin(permit, self._wall())
+        pool.ceiling.running += 1
+        self.places.enter(depth)
+        return permit
+
+    def end(self, permit: Permit, now: float) -> float:
+        """A call is over; returns what it counts as beyond what was expected of it."""
+        pool = permit.pool
+        assert pool is not None
+        assert permit.charge is not None
+        failure, succeeded = permit.failure, permit.succeeded and permit.failure is None
+        breaker = pool.provider.breaker
+        if succeeded:
+            breaker.succeeded(permit.breaker, now)
+            pool.ceiling.succeeded()
+            self.retries.succeeded()
+        elif failure == "overload":
+            breaker.failed(permit.breaker, now, self._chance())
+        else:
+            breaker.abandoned(permit.breaker)
+        credential = pool.credential
+        if permit.trial or not credential.clear:
+            credential.ended(permit, permit.trial, succeeded=succeeded)
+        pool.limiter.finish(
+            permit.charge,
+            now,
+            succeeded=True if succeeded else None if failure is None else False,
+            input_tokens=permit.input_tokens,
+            output_tokens=permit.output_tokens,
+            sent=permit.sent,
+        )
+        pool.ceiling.leave()
+        self.places.leave(permit.depth, now - permit.since)
+        return served(permit.input_tokens or 0, permit.output_tokens or 0)
+
+    def refusal(self, _asked: Asked) -> EngineError | None:
+        """Return why one that arrives need not wait at all: the turn has been paid for."""
+        return None
+
+
+def _by_rate(pool: Pool, name: str, at: float, now: float) -> Blocked:
+    if name in ("retryAfter", "trial"):
+        return Blocked("throttled", throttled(at - now), None if name == "trial" else at)
+    configured = name.endswith("PerMinute")
+    setting = f"limits.{name}" if configured else f"The provider's limit of {name}"
+    return rate_blocked(pool.limiter, name, at, now, setting)

@@ -1,0 +1,180 @@
+"""Those who wait for the same thing: one pool of models, one depth."""
+
+import asyncio
+from collections.abc import Mapping
+
+from dragomand.policy.fair_queue import FairQueue
+
+from .asked import Asked, Blocked, Told, WaitingSink, untold
+from .permit import Permit
+from .places import Places
+from .settings import DoorSettings
+
+_NO_BOUND = 1 << 60
+_STANDING = frozenset({"throttled", "quota", "auth", "breaker"})
+"""Reasons that last, and that everybody in the lane has in common."""
+TELL_EVERY_S = 1.0
+"""Where the reason goes to and fro, those who wait are told at most so often."""
+FIRST_COST = 1.0
+_EWMA = 0.1
+
+
+class Ticket:
+    """One who waits."""
+
+    __slots__ = ("ahead", "asked", "called", "cost", "error", "lane", "permit", "reason", "reason_since",
+                 "reasons", "since", "sink")  # fmt: skip
+
+    from dragomand.engine.errors import EngineError as _Error
+
+    def __init__(self, asked: Asked, lane: "Lane", now: float) -> None:
+        """Arrive at *now*."""
+        self.asked = asked
+        self.lane = lane
+        self.since = now
+        self.cost = lane.cost
+        self.called = asyncio.Event()
+        self.permit: Permit | None = None
+        self.error: Ticket._Error | None = None
+        self.ahead = 0
+        self.sink: WaitingSink = untold
+        self.reason: str | None = None
+        self.reason_since = now
+        self.reasons: dict[str, float] = {}
+
+    @property
+    def deadline(self) -> float | None:
+        """The door's clock when it is given up."""
+        return None if self.asked.timeout_s is None else self.since + self.asked.timeout_s
+
+    def note(self, reason: str, now: float) -> None:
+        """It waits for *reason* from now on."""
+        if self.reason is not None:
+            self.reasons[self.reason] = self.reasons.get(self.reason, 0.0) + now - self.reason_since
+        self.reason, self.reason_since = reason, now
+
+    def waited(self, now: float) -> Mapping[str, int]:
+        """Return for what it waited until now, in milliseconds."""
+        if self.reason is not None:
+            self.note(self.reason, now)
+        return {reason: round(seconds * 1000) for reason, seconds in self.reasons.items()}
+
+    def tell(self, now: float, places: Places) -> None:
+        """Tell it why it waits."""
+        blocked = self.lane.blocked
+        if blocked is None:
+            return
+        self.note(blocked.reason, now)
+        ahead = self.ahead
+        self.sink(Told(blocked.reason, blocked.text, ahead, self.lane.expected_s(ahead, now, places)))
+
+
+class Lane:
+    """A fair queue, and what keeps its first from going."""
+
+    __slots__ = ("blocked", "cost", "depth", "grant", "passed", "queue", "told", "told_at")
+
+    def __init__(self, depth: int) -> None:
+        """Begin empty."""
+        self.depth = depth
+        self.queue: FairQueue[Ticket] = FairQueue(max_queued=_NO_BOUND, max_per_client=_NO_BOUND)
+        self.blocked: Blocked | None = None
+        """Why the first does not go; None while nobody waits."""
+        self.cost = FIRST_COST
+        """What one is expected to take, in the queue's measure: as lately."""
+        self.grant = 0
+        """The number of the last grant."""
+        self.passed = 0
+        """How many grants others have had since."""
+        self.told = ""
+        self.told_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self.queue)
+
+    @property
+    def has_people(self) -> bool:
+        """Whether somebody waits that a person waits for."""
+        return bool(self.queue.waiting_in("interactive"))
+
+    @property
+    def until(self) -> float | None:
+        """When it is to be looked at again."""
+        return None if self.blocked is None else self.blocked.until
+
+    def put(self, ticket: Ticket) -> None:
+        """Line up."""
+        asked = ticket.asked
+        self.queue.put(asked.client, asked.priority, ticket, ticket.cost)
+
+    def remove(self, ticket: Ticket) -> bool:
+        """Take one out of the middle; tells whether it waited."""
+        found = self.queue.remove(ticket)
+        if not self.queue:
+            self.blocked = None
+        return found
+
+    def ahead(self, asked: Asked) -> int:
+        """Return how many would be served before one that arrives, roughly."""
+        return self.queue.ahead(asked.client, asked.priority)
+
+    def first(self, now: float, free: int | None, slots: int, person_at: float) -> Ticket | None:
+        """Return whose turn it is; None: the last place is kept for people."""
+        self.queue.person_active(person_at)
+        return self.queue.peek(now, free, slots)
+
+    def take(self, now: float, free: int | None, slots: int) -> Ticket:
+        """Take out whose turn it is."""
+        ticket = self.queue.next(now, free, slots)
+        assert ticket is not None
+        return ticket
+
+    def served(self, ticket: Ticket, now: float) -> None:
+        """One was let in, or refused."""
+        if not self.queue:
+            self.blocked = None
+
+    def charge(self, asked: Asked, beyond: float) -> None:
+        """One took so much more than was expected."""
+        self.queue.charge(asked.client, asked.priority, beyond)
+
+    def weigh(self, settings: DoorSettings) -> None:
+        """Take the clients' shares."""
+
+    def block(self, blocked: Blocked, now: float) -> bool:
+        """The first may not go; tells whether those who wait ought to know."""
+        self.blocked = blocked
+        if blocked.reason == self.told:
+            return False
+        if blocked.reason not in _STANDING and self.told and now - self.told_at < TELL_EVERY_S:
+            return False
+        self.told, self.told_at = blocked.reason, now
+        return True
+
+    def too_late(self, blocked: Blocked, now: float) -> list[Ticket]:
+        """Return those whose deadline is nearer than the end of what blocks them all."""
+        until = blocked.until
+        if blocked.reason not in _STANDING or until is None:
+            return []
+        return [each for each in self.queue if each.deadline is not None and each.deadline < until]
+
+    def tell(self, now: float, places: Places) -> None:
+        """Tell everybody in the lane why they wait."""
+        for ticket in list(self.queue):
+            ticket.tell(now, places)
+
+    def expected_s(self, ahead: int, now: float, places: Places) -> float | None:
+        """Return in how many seconds one with so many before it goes; None where nothing can be said."""
+        blocked = self.blocked
+        if blocked is None:
+            return None
+        if blocked.until is None:
+            each = places.each_s() if blocked.reason == "concurrency" else None
+            return None if each is None else (ahead + 1) * each
+        return max(0.0, blocked.until - now) + ahead * (blocked.each_s or 0.0)
+
+    def in_order(self) -> list[Ticket]:
+        """Return those who wait, next first."""
+        return sorted(self.queue, key=lambda ticket: self.queue.position(ticket) or 0)

@@ -1,0 +1,50 @@
+"""The right to run one turn or to make one call, and what became of it."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from dragomand.policy.rate_limiter import Charge, Window
+from dragomand.upstream.interface import FailureCategory
+
+from .asked import Asked, Reservation
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+
+class Permit:
+    """Given by the door; settled when its block ends, on every path."""
+
+    __slots__ = ("asked", "breaker", "charge", "cost_usd", "depth", "failure", "input_tokens", "output_tokens",
+                 "pool", "queued_ms", "reasons", "reservation", "sent", "since", "succeeded", "trial",
+                 "uncached_tokens")  # fmt: skip
+
+    def __init__(self, asked: Asked, depth: int, now: float) -> None:
+        """Give what *asked* asked for, at *now* of the door's clock."""
+        self.asked = asked
+        self.depth = depth
+        self.since = now
+        self.queued_ms = 0
+        """How long it waited."""
+        self.reasons: Mapping[str, int] = _NONE
+        """For what, in milliseconds by reason."""
+        self.pool: Pool | None = None
+        self.reservation: Reservation | None = None
+        self.charge: Charge | None = None
+        self.breaker = 0
+        self.trial = 0
+        # What becomes of it, noted by whoever has it:
+        self.cost_usd: float | None = None
+        """A turn: what it cost."""
+        self.sent = True
+        """A call: whether the provider was asked at all."""
+        self.succeeded = False
+        """A call: whether its answer is whole and good."""
+        self.failure: FailureCategory | None = None
+        """A call: why not. Neither: it was given up, which tells nothing of the provider."""
+        self.input_tokens: int | None = None
+        """A call: what was not read from a cache."""
+        self.output_tokens: int | None = None
+
+
+_NONE: Mapping[str, int] = {}

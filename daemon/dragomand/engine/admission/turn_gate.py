@@ -1,0 +1,136 @@
+"""Whether a turn may start now: a place, a rate, money, memory, and a provider that can be asked."""
+
+import math
+from collections.abc import Callable
+
+from dragomand.engine.errors import EngineError
+from dragomand.policy.rate_limiter import Estimate, RateLimiter
+
+from .asked import Asked, Blocked, Spending
+from .permit import Permit
+from .places import Places
+from .pool import Pools
+from .settings import DoorSettings
+
+ONE = Estimate()
+MEMORY_AGAIN_S = 5.0
+"""How long a turn that waits for memory waits, at most, until it is looked at again."""
+
+
+class TurnGate:
+    """Decides on turns, and keeps what those that run hold."""
+
+    what = "turn"
+
+    def __init__(
+        self,
+        pools: Pools,
+        settings: DoorSettings,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        """Begin with none running."""
+        self._pools = pools
+        self._settings = settings
+        self._clock = clock
+        self._wall = wall
+        self.places = Places(settings.max_running, settings.max_nested)
+        self.rates: dict[str, RateLimiter] = {}
+        """Queries a minute and an hour, by credential."""
+        self.spending: Spending | None = None
+        self.free_bytes: Callable[[], int | None] | None = None
+        """How much memory is free; may cost a few microseconds, is asked only where a bound is set."""
+
+    def apply(self, settings: DoorSettings) -> None:
+        """Take new figures."""
+        self._settings = settings
+        self.places.limit, self.places.nested = settings.max_running, settings.max_nested
+        for rate in self.rates.values():
+            self._configure(rate)
+
+    def rate_of(self, credential: str) -> RateLimiter:
+        """Return the rates of one credential."""
+        found = self.rates.get(credential)
+        if found is None:
+            found = self.rates[credential] = RateLimiter()
+            self._configure(found)
+        return found
+
+    def blocks(self, asked: Asked, depth: int, now: float) -> Blocked | None:
+        """Return what keeps a turn from starting now; None: `begin` it."""
+        pool = self._pools.of(asked)
+        blocked = pool.blocks(asked, now, self._wall)
+        if blocked is not None:
+            return blocked
+        if pool.limiter.trials is not None:
+            when = pool.limiter.when(ONE, now)
+            if when.binds == "retryAfter":
+                return Blocked("throttled", throttled(when.at - now), when.at)
+        rate = self.rate_of(asked.credential)
+        when = rate.when(ONE, now)
+        if when.binds is not None:
+            return _rate(rate, when.binds, when.at, now)
+        if not self.places.has_room(depth):
+            return Blocked("concurrency", self.places.text("turn", "limits.maxRunning"))
+        return self._memory(now)
+
+    def begin(self, asked: Asked, depth: int, now: float) -> Permit | EngineError:
+        """Give a permit to one that nothing blocks, or say why it may not be paid for."""
+        permit = Permit(asked, depth, now)
+        if self.spending is not None:
+            reserved = self.spending.reserve(asked)
+            if isinstance(reserved, EngineError):
+                return reserved
+            permit.reservation = reserved
+        permit.charge = self.rate_of(asked.credential).take(ONE, now)
+        self.places.enter(depth)
+        return permit
+
+    def end(self, permit: Permit, now: float) -> float:
+        """A turn is over; returns what it counts as beyond what was expected of it."""
+        self.places.leave(permit.depth, now - permit.since)
+        if permit.charge is not None:
+            self.rate_of(permit.asked.credential).finish(permit.charge, now, succeeded=None)
+        if permit.reservation is not None:
+            permit.reservation.settle(permit.cost_usd)
+        return 0.0
+
+    def refusal(self, asked: Asked) -> EngineError | None:
+        """Return why one that arrives need not wait at all."""
+        return None if self.spending is None else self.spending.refusal(asked)
+
+    def _memory(self, now: float) -> Blocked | None:
+        least = self._settings.min_free_bytes
+        if not least or not self.places.running or self.free_bytes is None:
+            return None
+        free = self.free_bytes()
+        if free is None or free >= least:
+            return None
+        text = f"{free >> 20} MiB of memory are free; one more process needs {least >> 20} MiB (limits.minFreeMemory)."
+        return Blocked("memory", text, now + MEMORY_AGAIN_S)
+
+    def _configure(self, rate: RateLimiter) -> None:
+        now = self._clock()
+        rate.configure("queriesPerMinute", "requests", self._settings.queries_per_minute, 60, now)
+        rate.configure("queriesPerHour", "requests", self._settings.queries_per_hour, 3600, now)
+
+
+def throttled(wait: float) -> str:
+    """Return the words for a pause that lasts *wait* seconds more."""
+    if math.isinf(wait):
+        return "The provider asked for a pause (429); a call tries whether it is over."
+    return f"The provider asked for a pause (429); it lasts {wait:.1f} s more."
+
+
+def rate_blocked(limiter: RateLimiter, name: str, at: float, now: float, setting: str) -> Blocked:
+    """Return what is said of a rate that is used up until *at*."""
+    for bucket in limiter.state(now):
+        if bucket.name == name:
+            text = f"{setting} is used up: {bucket.capacity:g} at once and {bucket.rate * 60:g} a minute; "
+            return Blocked("rate", f"{text}next in {at - now:.1f} s.", at, each_s=1 / bucket.rate)
+    return Blocked("rate", f"{setting} is used up; next in {at - now:.1f} s.", at)
+
+
+def _rate(limiter: RateLimiter, name: str, at: float, now: float) -> Blocked:
+    return rate_blocked(limiter, name, at, now, f"limits.{name}")
