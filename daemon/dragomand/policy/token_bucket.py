@@ -1,18 +1,19 @@
 """How much of something may be used per second, on average, and how much of it at once.
 
-Theory. A token bucket: it holds at most `capacity` tokens and refills at `rate` a second, without steps. An
-amount is granted when it is there, or when the bucket is full (an amount above the capacity has to be granted
-some day), and is then taken, so that the level may go below zero: into debt, which the refill pays first. What
-is granted is an estimate; `settle` takes or gives back the difference to what was really used. So for every
-window of t seconds
+Theory. A token bucket: it holds at most `capacity` tokens and refills at `rate` a second, without steps.
+An amount is granted when it is there, or when the bucket is full (an amount above the capacity has to be
+granted some day), and is then taken, so that the level may go below zero: into debt, which the refill pays
+first. What is granted is an estimate; `settle` takes or gives back the difference to what was really used.
+So for every window of t seconds
 
     granted <= capacity + rate * t + (what one amount alone is above the capacity)
 
 where each grant counts with what it really took, or its estimate if that is more. Giving back is where
 buckets usually break this: tokens that a full bucket spilled while an estimate was out must not come back.
 Here a refund never lifts the level above where it would be had the difference not been taken at all. For
-that the bucket remembers the least room (capacity - level) since each grant, as a stack of ever smaller room
-from its end, with a bound. A clock that goes backwards adds nothing; changing rate or capacity gives nothing.
+that the bucket remembers the least room (capacity - level) since each grant, as a stack of ever smaller
+room from its end, with a bound. A clock that goes backwards adds nothing; changing rate or capacity gives
+nothing.
 """
 
 import math
@@ -81,7 +82,7 @@ class TokenBucket:
             self._give_back(mark, -difference)
 
     def change(self, capacity: float, rate: float, now: float) -> None:
-        """From now on hold at most *capacity*, refill at *rate*. Nothing is added; what is above is spilled."""
+        """From now on hold at most *capacity*, refill at *rate*. Adds nothing; what is above is spilled."""
         self._check(capacity, rate)
         self._refill(now)
         self._note_room()
