@@ -278,7 +278,7 @@ class RateLimiter:
         )
 
     def lease(self, estimate: Estimate, now: float, wall: float) -> LimiterKept:
-        """Return what to write so that `covers` is true of *estimate*. Counts from now: write before taking."""
+        """Return what to write so that `covers` is true of *estimate*. Counts from now: write, then take."""
         buckets = {
             limit.name: limit.lease.renew(limit.bucket, _amount(limit.kind, estimate), now)
             for limit in self._limits
@@ -291,7 +291,7 @@ class RateLimiter:
         return LimiterKept(wall, self._wall_not_before(now, wall), buckets)
 
     def restore(self, kept: LimiterKept, now: float, wall: float) -> None:
-        """Go on from an earlier life. Configure first: settings are today's, only what is used is restored."""
+        """Go on from an earlier life. Configure first: settings are today's, what was used is restored."""
         for name, bucket in kept.buckets.items():
             limit = self._find(name)
             if limit is None and name in LEARNED:
@@ -319,14 +319,15 @@ class RateLimiter:
 
     def _lower(self, name: str, kind: Kind, order: int, remaining: float, now: float) -> None:
         """Have no more than the provider has, less what it had not seen when it said so."""
-        unseen = sum(
-            _amount(kind, Estimate(charge._input, charge._output))
-            for charge in self._open.values()
-            if charge.order > order
-        )
+        unseen, since = 0.0, None
         limit = self._find(name)
         assert limit is not None
-        limit.bucket.lower(remaining - unseen, now)
+        for charge in self._open.values():
+            if charge.order > order:
+                unseen += _amount(kind, Estimate(charge._input, charge._output))
+                if since is None:
+                    since = next((mark for taken, mark in charge._marks if taken is limit), None)
+        limit.bucket.lower(remaining - unseen, now, since)
 
     def _correct(self, charge: Charge, kind: Kind, difference: float, now: float) -> None:
         marked = set()

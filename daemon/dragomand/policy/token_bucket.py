@@ -17,6 +17,7 @@ nothing.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 
 MOST_ROOMS = 32
 """How long the memory for refunds is. Beyond it the oldest two become one, and refunds may be too small."""
@@ -90,12 +91,22 @@ class TokenBucket:
         self._level = min(self._level, capacity)
         self._note_room()
 
-    def lower(self, level: float, now: float) -> None:
-        """Have at most *level* tokens: somebody else has used some."""
+    def lower(self, level: float, now: float, since: int | None = None) -> None:
+        """Have at most *level* tokens: somebody else has used some.
+
+        *level* is known after what the grants before mark *since* (None: all) really took, so what those give
+        back lifts the level no higher than that.
+        """
         self._refill(now)
         if level < self._level:
             self._note_room()
             self._level = level
+        last = self._mark if since is None else since - 1
+        rooms, marks = self._rooms, self._marks
+        at = bisect_right(marks, last)
+        rooms.insert(at, level - self._level)
+        marks.insert(at, last)
+        self._keep_rising(at)
 
     @staticmethod
     def _check(capacity: float, rate: float) -> None:
@@ -123,11 +134,16 @@ class TokenBucket:
         if len(rooms) > MOST_ROOMS:
             del rooms[1], marks[0]
 
+    def _keep_rising(self, at: int) -> None:
+        """Drop what is before *at* and has no less room: whoever asks for it is answered by *at*."""
+        rooms, marks = self._rooms, self._marks
+        while 0 < at and rooms[at - 1] >= rooms[at]:
+            at -= 1
+            del rooms[at], marks[at]
+
     def _give_back(self, mark: int, amount: float) -> None:
         marks, rooms = self._marks, self._rooms
-        since = len(marks)
-        while since and marks[since - 1] >= mark:
-            since -= 1
+        since = bisect_left(marks, mark)
         room = self.capacity - self._level
         if since < len(rooms):
             room = min(room, rooms[since])
@@ -135,9 +151,8 @@ class TokenBucket:
         self._level += back
         for at in range(since, len(rooms)):
             rooms[at] -= back
-        while 0 < since < len(rooms) and rooms[since - 1] >= rooms[since]:
-            since -= 1
-            del rooms[since], marks[since]
+        if since < len(rooms):
+            self._keep_rising(since)
 
 
 def _slack(capacity: float, rate: float) -> float:
