@@ -20,6 +20,7 @@ away, beyond what the new window would have.
 What is stored is spent and reserved; what was reserved when a process was killed counts as spent.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -87,11 +88,15 @@ class Reservation:
 
 
 class _Account:
-    __slots__ = ("cap", "open", "reserved", "scope", "spent", "told", "window")
+    __slots__ = (
+        "cap", "changed", "ends", "length", "open", "reserved", "scope", "spent", "told", "used", "window",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.length = WINDOWS.get(scope.kind)
         self.window = 0
+        self.ends = 0
         self.spent = 0
         self.reserved = 0
         self.cap: int | None = None
@@ -99,19 +104,32 @@ class _Account:
         """0: nothing; 1: the warning; 2: that it is exhausted."""
         self.open = 0
         """How many reservations are in it."""
+        self.used = 0
+        """The number of the reservation that used it last."""
+        self.changed = False
+
+    def is_full(self) -> bool:
+        return self.cap is not None and self.spent + self.reserved >= self.cap
+
+    def state(self) -> AccountState:
+        return AccountState(self.scope, self.window, self.spent, self.reserved, self.cap, self.resets_at())
+
+    def resets_at(self) -> float | None:
+        return None if self.length is None else float(self.ends)
 
 
 class BudgetLedger:
     """All accounts. *wall* is Unix time everywhere."""
 
-    __slots__ = ("_accounts", "_caps", "_changed", "_default_caps", "_offset")
+    __slots__ = ("_accounts", "_caps", "_changed", "_default_caps", "_offset", "_uses")
 
     def __init__(self, day_offset_s: int = 0) -> None:
         """Begin with nothing spent and no cap. Days begin *day_offset_s* east of UTC."""
         self._accounts: dict[Scope, _Account] = {}
         self._caps: dict[Scope, int] = {}
         self._default_caps: dict[Kind, int] = {}
-        self._changed: dict[Scope, _Account] = {}
+        self._changed: list[_Account] = []
+        self._uses = 0
         self._offset = day_offset_s
 
     # -- caps
@@ -147,14 +165,22 @@ class BudgetLedger:
         """
         if estimate < 0:
             raise ValueError(f"an estimate of {estimate} micro-USD is below nothing; expected 0 or more")
-        accounts = [self._use(scope, wall) for scope in dict.fromkeys(scopes)]
+        self._uses += 1
+        accounts = []
+        for scope in scopes:
+            account = self._accounts.get(scope) or self._open(scope)
+            if account.length is not None:
+                self._turn(account, wall)
+            if account.used != self._uses:  # a scope that is named twice counts once
+                account.used = self._uses
+                accounts.append(account)
         for account in accounts:
-            if account.cap is not None and account.spent + account.reserved >= account.cap:
-                return self._refusal(accounts)
+            if account.is_full():
+                return _refusal(accounts)
         for account in accounts:
             account.reserved += estimate
             account.open += 1
-            self._changed[account.scope] = account
+            self._note(account)
         return Reservation(accounts, estimate)
 
     def spend(self, reservation: Reservation, amount: int, wall: float) -> list[Crossed]:
@@ -191,7 +217,7 @@ class BudgetLedger:
         """Return every account that is held."""
         for account in self._accounts.values():
             self._turn(account, wall)
-        return [self._state(account) for account in self._accounts.values()]
+        return [account.state() for account in self._accounts.values()]
 
     def look(self, scope: Scope, wall: float) -> AccountState:
         """Return one account; an empty one if nothing is known of it."""
@@ -200,7 +226,7 @@ class BudgetLedger:
             account = _Account(scope)
             self._set_cap(account)
         self._turn(account, wall)
-        return self._state(account)
+        return account.state()
 
     def unknown(self, scopes: Iterable[Scope]) -> list[Scope]:
         """Return those of *scopes* that are not held: `restore` them from the store before they are used."""
@@ -208,8 +234,10 @@ class BudgetLedger:
 
     def changes(self) -> list[AccountState]:
         """Return what is to be stored since the last time: write it together with the turn."""
-        changed, self._changed = self._changed, {}
-        return [self._state(account) for account in changed.values()]
+        changed, self._changed = self._changed, []
+        for account in changed:
+            account.changed = False
+        return [account.state() for account in changed]
 
     def restore(self, stored: Iterable[AccountState]) -> None:
         """Go on with accounts of an earlier life, or that gave way. Caps are set apart; reserved is spent."""
@@ -217,6 +245,7 @@ class BudgetLedger:
             if state.scope not in self._accounts:
                 account = self._open(state.scope)
                 account.window = state.window
+                account.ends = state.window + (account.length or 0)
                 account.spent = state.spent + state.reserved
 
     @property
@@ -231,16 +260,6 @@ class BudgetLedger:
 
     # -- within
 
-    def _use(self, scope: Scope, wall: float) -> _Account:
-        """Return an account, as the one that was used last."""
-        account = self._accounts.pop(scope, None)
-        if account is None:
-            account = self._open(scope)
-        else:
-            self._accounts[scope] = account
-        self._turn(account, wall)
-        return account
-
     def _open(self, scope: Scope) -> _Account:
         if len(self._accounts) >= MOST_ACCOUNTS:
             self._make_room()
@@ -249,24 +268,31 @@ class BudgetLedger:
         return account
 
     def _make_room(self) -> None:
-        for scope, account in self._accounts.items():
-            if not account.open and scope not in self._changed:
-                del self._accounts[scope]
-                return
+        """Let go of a quarter of what is not in use, the part unused longest: seldom, but much at once."""
+        idle = [account for account in self._accounts.values() if not account.open and not account.changed]
+        idle.sort(key=lambda account: account.used)
+        for account in idle[: MOST_ACCOUNTS // 4]:
+            del self._accounts[account.scope]
 
     def _turn(self, account: _Account, wall: float) -> None:
         """Begin a new window if it is time."""
-        length = WINDOWS.get(account.scope.kind)
-        if length is None:
+        length = account.length
+        if length is None or account.window <= wall < account.ends:
             return
         offset = self._offset if account.scope.kind == "day" else 0
         window = int((wall + offset) // length) * length - offset
         if window > account.window:
-            account.window = window
             account.spent = 0
             account.told = 0
-        elif window < account.window - length:
-            account.window = window
+        elif window >= account.window - length:
+            return
+        account.window = window
+        account.ends = window + length
+
+    def _note(self, account: _Account) -> None:
+        if not account.changed:
+            account.changed = True
+            self._changed.append(account)
 
     def _set_cap(self, account: _Account) -> None:
         cap = self._caps.get(account.scope)
@@ -285,34 +311,21 @@ class BudgetLedger:
             account.reserved -= unreserved
             self._turn(account, wall)
             account.spent += spent
-            self._changed[account.scope] = account
-            level = self._level(account)
-            if level > account.told:
-                account.told = level
-                crossed.append(self._crossed(account, "warning" if level == 1 else "exhausted"))
+            self._note(account)
+            if account.cap is not None and self._level(account) > account.told:
+                account.told = self._level(account)
+                level: Literal["warning", "exhausted"] = "warning" if account.told == 1 else "exhausted"
+                crossed.append(Crossed(level, account.scope, account.cap, account.spent, account.resets_at()))
         return crossed
 
-    def _crossed(self, account: _Account, level: Literal["warning", "exhausted"]) -> Crossed:
-        return Crossed(level, account.scope, account.cap or 0, account.spent, self._resets_at(account))
 
-    def _refusal(self, accounts: list[_Account]) -> Refused:
-        full = [
-            Refused(account.scope, account.cap, account.spent, account.reserved, self._resets_at(account))
-            for account in accounts
-            if account.cap is not None and account.spent + account.reserved >= account.cap
-        ]
-        return max(full, key=lambda refused: float("inf") if refused.resets_at is None else refused.resets_at)
-
-    def _state(self, account: _Account) -> AccountState:
-        resets_at = self._resets_at(account)
-        return AccountState(
-            account.scope, account.window, account.spent, account.reserved, account.cap, resets_at
-        )
-
-    @staticmethod
-    def _resets_at(account: _Account) -> float | None:
-        length = WINDOWS.get(account.scope.kind)
-        return None if length is None else float(account.window + length)
+def _refusal(accounts: list[_Account]) -> Refused:
+    full = [
+        Refused(account.scope, account.cap, account.spent, account.reserved, account.resets_at())
+        for account in accounts
+        if account.cap is not None and account.is_full()
+    ]
+    return max(full, key=lambda refused: math.inf if refused.resets_at is None else refused.resets_at)
 
 
 def _check(cap: int | None) -> None:

@@ -139,7 +139,7 @@ class Parking:
                     window.parked_until = None
 
     def resume(self, window: str | None = None) -> bool:
-        """Let calls go at once, of one *window* or all: a person knows better. Tells whether one was parked."""
+        """Let calls go at once, of one *window* or all: a person knows better. Tells if any was parked."""
         chosen = [known for name, known in self._windows.items() if window in (None, name)]
         parked = [known for known in chosen if known.parked_until is not None]
         for known in parked:

@@ -137,7 +137,7 @@ class TokenBucket:
     def _keep_rising(self, at: int) -> None:
         """Drop what is before *at* and has no less room: whoever asks for it is answered by *at*."""
         rooms, marks = self._rooms, self._marks
-        while 0 < at and rooms[at - 1] >= rooms[at]:
+        while at > 0 and rooms[at - 1] >= rooms[at]:
             at -= 1
             del rooms[at], marks[at]
 
