@@ -1,7 +1,7 @@
 """How long to wait before an attempt is repeated, if it is.
 
-Theory. Exponential backoff with jitter, so that those who failed together do not come back together. After a
-throttle or an overload the wait has a certain half (equal jitter): the server needs the pause. After a
+Theory. Exponential backoff with jitter, so that those who failed together do not come back together. After
+a throttle or an overload the wait has a certain half (equal jitter): the server needs the pause. After a
 connection that did not come about it is random from its least on (full jitter): the network may be back at
 once. A hint of the server's wins over both; a tenth of jitter goes on top, never below. After the last
 attempt, or for a failure that repeating cannot mend, the answer is None.
@@ -36,7 +36,7 @@ class Backoff:
     def wait(self, kind: str, failed: int, chance: float, hint_s: float | None = None) -> float | None:
         """Return the seconds to wait after *failed* attempts (1 or more); None: give up.
 
-        *chance* is 0 to 1. *hint_s* is the server's `retry-after`; one that is no number of seconds is no hint.
+        *chance* is 0 to 1. *hint_s* is the server's `retry-after`; one that is no number of seconds is none.
         A kind that is none of `Kind` is never repeated.
         """
         if failed >= self.attempts or kind not in ("throttle", "overload", "connect"):

@@ -1,16 +1,17 @@
 """When to stop asking a server that fails, and when to try again.
 
-Theory. A circuit breaker (Nygard). Closed, everything passes. It opens after `failure_threshold` failures in
-a row, or when within a minute at least five calls ended and half of them failed; then nothing passes for
-`timeout_s` (times 0.8 to 1.2, by chance, so that not everybody returns at once). After that it is half open:
-`half_open_requests` at a time are let through to try. `success_threshold` successes close it; one failure
-opens it again, for twice as long, up to `longest_s`.
+Theory. A circuit breaker (Nygard). Closed, everything passes. It opens after `failure_threshold` failures
+in a row, or when within a minute at least five calls ended and half of them failed; then nothing passes
+for `timeout_s` (times 0.8 to 1.2, by chance, so that not everybody returns at once). After that it is half
+open: `half_open_requests` at a time are let through to try. `success_threshold` successes close it; one
+failure opens it again, for twice as long, up to `longest_s`.
 
-A call counts for the state in which it began: each state has a number (generation), and what comes back with
-the number of an earlier one is ignored. So a success that was under way when the server broke closes nothing,
-and stragglers of the bad time open nothing. Only failures of the server are failures: whoever asked wrongly
-(4xx), too often (429) or gave up is `abandoned`. A trial that is never reported (it should not be) blocks the
-others no longer than one opening lasts. The minute is counted in whole seconds, so memory has a bound.
+A call counts for the state in which it began: each state has a number (generation), and what comes back
+with the number of an earlier one is ignored. So a success that was under way when the server broke closes
+nothing, and stragglers of the bad time open nothing. Only failures of the server are failures: whoever
+asked wrongly (4xx), too often (429) or gave up is `abandoned`. A trial that is never reported (it should
+not be) blocks the others no longer than one opening lasts. The minute is counted in whole seconds, so
+memory has a bound.
 """
 
 from collections import deque
@@ -46,7 +47,7 @@ class Breaker:
     """The breaker of one server. Times are seconds of one monotonic clock; chance is 0 to 1."""
 
     __slots__ = (
-        "_ends", "_failed", "_failures", "_generation", "_half_open_at", "_opened", "_per_second", "_seen",
+        "_failed", "_failures", "_generation", "_half_open_at", "_opened", "_per_second", "_second", "_seen",
         "_state", "_successes", "_trials", "_until", "failure_threshold", "half_open_requests", "longest_s",
         "success_threshold", "timeout_s",
     )  # fmt: skip
@@ -98,11 +99,13 @@ class Breaker:
         return TRIAL_S
 
     def begin(self, now: float) -> int:
-        """Begin a call; returns what its end is to be reported with. Raises `RuntimeError` if it is refused."""
+        """Begin a call; returns what to report its end with. Raises `RuntimeError` if it is refused."""
         if self._state != "closed":
             wait = self.refusal(now)
             if wait is not None:
-                raise RuntimeError(f"the breaker is {self._state}: ask `refusal` before, it says {wait:.3f} s")
+                raise RuntimeError(
+                    f"the breaker is {self._state}: `refusal`, asked before, says {wait:.3f} s"
+                )
             self._trials += 1
         return self._generation
 
@@ -176,12 +179,12 @@ class Breaker:
         self._half_open_at = 0.0
         self._per_second: deque[list[int]] = deque()
         self._seen = self._failed = 0
-        self._ends = 0
+        self._second = 0
 
     def _count(self, now: float, failed: int) -> None:
         """Count an outcome of this second, and forget those of more than a minute ago."""
-        second = max(int(now), self._ends)
-        self._ends = second
+        second = max(int(now), self._second)
+        self._second = second
         if self._per_second and self._per_second[-1][0] == second:
             self._per_second[-1][1] += 1
             self._per_second[-1][2] += failed

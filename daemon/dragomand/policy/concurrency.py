@@ -4,11 +4,12 @@ Theory. A counting semaphore without waiting: whoever cannot enter is told so an
 enters at or above the ceiling; lowering it throws nobody out. Leaving without having entered is a bug and
 raises.
 
-The moving one is AIMD (Chiu and Jain 1989): additive increase, multiplicative decrease, which lets strangers
-who share a server converge to equal shares without talking. As many successes as the ceiling is high make
-it one higher, and only those count at which at least half of it was in use: a ceiling that nobody reaches
-proves nothing. A push-back (429, 529) makes it 0.7 times as high, at most once in 10 s, because one overload
-shows in all calls under way at once. Latency is no signal here: how long an answer is decides how long it takes.
+The moving one is AIMD (Chiu and Jain 1989): additive increase, multiplicative decrease, which lets
+strangers who share a server converge to equal shares without talking. As many successes as the ceiling is
+high make it one higher, and only those count at which at least half of it was in use: a ceiling that
+nobody reaches proves nothing. A push-back (429, 529) makes it 0.7 times as high, at most once in 10 s,
+because one overload shows in all calls under way at once. Latency is no signal here: how long an answer is
+decides how long it takes.
 """
 
 import math
@@ -68,8 +69,6 @@ class MovingCeiling(Ceiling):
         """Begin at *start*, cut to the bounds."""
         self._successes = 0
         self._cut_at = -math.inf
-        self.least = least
-        self.most = most
         super().__init__(start)
         self.bound(least, most)
 

@@ -1,15 +1,15 @@
 """What a crash may forget of a bucket: nothing that would loosen its limit.
 
-Theory. Writing the level down for every grant would make each wait for the disk. Instead a little is written
-off ahead, the lease: what is on disk is the level less the lease, and grants within it need no writing. After
-a crash the bucket is as if the lease had been used up: the crash forfeits it. So what is restored at an
-instant is at most the level that the bucket really had then:
+Theory. Writing the level down for every grant would make each wait for the disk. Instead a little is
+written off ahead, the lease: what is on disk is the level less the lease, and grants within it need no
+writing. After a crash the bucket is as if the lease had been used up: the crash forfeits it. So what is
+restored at an instant is at most the level that the bucket really had then:
 
     restored(t) = min(capacity - lease, kept + rate * (t - written)) <= level(t)
 
-and that holds for as long as each grant leaves the level at or above the restored one (`covers`). A lease is
-one second's tokens, or one amount that is larger, so a crash costs one second, and a steady load writes once
-a second. A clean end writes with no lease and forfeits nothing.
+and that holds for as long as each grant leaves the level at or above the restored one (`covers`). A lease
+is one second's tokens, or one amount that is larger, so a crash costs one second, and a steady load writes
+once a second. A clean end writes with no lease and forfeits nothing.
 """
 
 import math
@@ -50,7 +50,7 @@ class Lease:
         return left >= (restored if restored < self._top else self._top)
 
     def renew(self, bucket: TokenBucket, amount: float, now: float) -> Kept:
-        """Return what to write, with a lease for at least *amount*. It counts from here: write before taking."""
+        """Return what to write, with a lease for at least *amount*. Counts from now: write before taking."""
         lease = max(bucket.rate * LEASE_S, amount)
         self._floor = bucket.level(now) - lease
         self._top = bucket.capacity - lease

@@ -1,18 +1,19 @@
 """When the next call may be sent: by what was configured, and by what the provider says of itself.
 
-Theory. Several token buckets, all of which must grant: requests, input tokens, output tokens, as the provider
-limits them, and those that were configured. An estimate is taken from each before sending; what the answer
-says is settled as it arrives. The provider's word is learned, not guessed: its first headers set rate (its
-limit a minute / 60 each second) and burst (ten seconds' worth, so that six times as much is in reserve there),
-later ones correct the rate and can only lower the level: others may use the same account. Answers arrive in
-another order than their calls were sent in, so what belongs to an earlier sending than the newest merged one
-is ignored; what cannot be is ignored and counted.
+Theory. Several token buckets, all of which must grant: requests, input tokens, output tokens, as the
+provider limits them, and those that were configured. An estimate is taken from each before sending; what
+the answer says is settled as it arrives. The provider's word is learned, not guessed: its first headers
+set rate (its limit a minute / 60 each second) and burst (ten seconds' worth, so that six times as much is
+in reserve there), later ones correct the rate and can only lower the level: others may use the same
+account. Answers arrive in another order than their calls were sent in, so what belongs to an earlier
+sending than the newest merged one is ignored; what cannot be is ignored and counted.
 
-`pause` is the provider's `retry-after`: nothing is sent before it (plus up to a tenth, by chance), then one
-call to try, and twice as many for each that succeeds, until that is no limit any more.
+`pause` is the provider's `retry-after`: nothing is sent before it (plus up to a tenth, by chance), then
+one call to try, and twice as many for each that succeeds, until that is no limit any more.
 
-One limiter belongs to one key: a credential and a pool of models (or to turns, where only requests count). It
-survives its process by leases (`lease`). All times are seconds of one monotonic clock, `wall` is Unix time.
+One limiter belongs to one key: a credential and a pool of models (or to turns, where only requests count).
+It survives its process by leases (`lease`). All times are seconds of one monotonic clock, `wall` is Unix
+time.
 """
 
 import math
@@ -39,7 +40,7 @@ ENOUGH_TRIALS = 32
 
 
 class Estimate(NamedTuple):
-    """What a call is expected to take. Cache reads are no input; output is what it may well be, not the most."""
+    """What a call is expected to take. Cache reads are no input; output is what is likely, not the most."""
 
     input_tokens: float = 0
     output_tokens: float = 0
@@ -118,8 +119,8 @@ class Charge:
 class RateLimiter:
     """All rates of one key."""
 
-    __slots__ = ("_generation", "_limits", "_merged", "_not_before", "_open", "_order", "_trials", "_under_trial",
-                 "absurd", "stale")  # fmt: skip
+    __slots__ = ("_generation", "_limits", "_merged", "_not_before", "_open", "_order", "_trials",
+                 "_under_trial", "absurd", "stale")  # fmt: skip
 
     def __init__(self) -> None:
         """Limit nothing until something is configured or learned."""
@@ -140,7 +141,7 @@ class RateLimiter:
     # -- what limits
 
     def configure(self, name: str, kind: Kind, amount: float | None, seconds: float, now: float) -> None:
-        """Grant *amount* of *kind* in each *seconds* (None: no longer limited by *name*); keeps what is used."""
+        """Grant *amount* of *kind* in each *seconds* (None: *name* limits no more); keeps what is used."""
         limit = self._find(name)
         if amount is None:
             self._limits = [other for other in self._limits if other is not limit]
@@ -167,7 +168,7 @@ class RateLimiter:
                 self._lower(name, kind, order, window.remaining, now)
 
     def pause(self, seconds: float, chance: float, now: float) -> bool:
-        """Send nothing for *seconds* and up to a tenth more; then try. False: not believed, and nothing is done."""
+        """Send nothing for *seconds* and up to a tenth more; then try. False: not believed, nothing done."""
         if not 0 <= seconds <= MOST_PAUSE_S:
             self.absurd += 1
             return False
@@ -206,7 +207,12 @@ class RateLimiter:
         return charge
 
     def settle(
-        self, charge: Charge, now: float, *, input_tokens: float | None = None, output_tokens: float | None = None
+        self,
+        charge: Charge,
+        now: float,
+        *,
+        input_tokens: float | None = None,
+        output_tokens: float | None = None,
     ) -> None:
         """Correct what *charge* took to what the answer has said so far. None: nothing new.
 
@@ -254,9 +260,10 @@ class RateLimiter:
 
     def state(self, now: float) -> list[BucketState]:
         """Return every bucket, in the order in which they came to be."""
+        buckets = [(limit.name, limit.kind, limit.bucket) for limit in self._limits]
         return [
-            BucketState(limit.name, limit.kind, limit.bucket.level(now), limit.bucket.capacity, limit.bucket.rate)
-            for limit in self._limits
+            BucketState(name, kind, bucket.level(now), bucket.capacity, bucket.rate)
+            for name, kind, bucket in buckets
         ]
 
     @property
@@ -271,7 +278,7 @@ class RateLimiter:
         )
 
     def lease(self, estimate: Estimate, now: float, wall: float) -> LimiterKept:
-        """Return what to write so that `covers` is true of *estimate*. It counts from here: write before taking."""
+        """Return what to write so that `covers` is true of *estimate*. Counts from now: write, then take."""
         buckets = {
             limit.name: limit.lease.renew(limit.bucket, _amount(limit.kind, estimate), now)
             for limit in self._limits
@@ -284,7 +291,7 @@ class RateLimiter:
         return LimiterKept(wall, self._wall_not_before(now, wall), buckets)
 
     def restore(self, kept: LimiterKept, now: float, wall: float) -> None:
-        """Go on from an earlier life. Configure first: what is configured has its settings, and keeps its use."""
+        """Go on from an earlier life. Configure first: settings are today's, what was used is restored."""
         for name, bucket in kept.buckets.items():
             limit = self._find(name)
             if limit is None and name in LEARNED:
@@ -312,14 +319,15 @@ class RateLimiter:
 
     def _lower(self, name: str, kind: Kind, order: int, remaining: float, now: float) -> None:
         """Have no more than the provider has, less what it had not seen when it said so."""
-        unseen = sum(
-            _amount(kind, Estimate(charge._input, charge._output))
-            for charge in self._open.values()
-            if charge.order > order
-        )
+        unseen, since = 0.0, None
         limit = self._find(name)
         assert limit is not None
-        limit.bucket.lower(remaining - unseen, now)
+        for charge in self._open.values():
+            if charge.order > order:
+                unseen += _amount(kind, Estimate(charge._input, charge._output))
+                if since is None:
+                    since = next((mark for taken, mark in charge._marks if taken is limit), None)
+        limit.bucket.lower(remaining - unseen, now, since)
 
     def _correct(self, charge: Charge, kind: Kind, difference: float, now: float) -> None:
         marked = set()

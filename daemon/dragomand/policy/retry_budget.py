@@ -1,8 +1,8 @@
 """How many retries all clients together may make.
 
-Theory. Retries multiply the load of a server that is already failing. The budget ties them to what succeeds:
-each success pays a tenth of a retry in, each retry takes a whole one out, and at most `MOST` can be saved up.
-It begins full. Whatever happens, of n requests at most n succeed, so
+Theory. Retries multiply the load of a server that is already failing. The budget ties them to what
+succeeds: each success pays a tenth of a retry in, each retry takes a whole one out, and at most `MOST` can
+be saved up. It begins full. Whatever happens, of n requests at most n succeed, so
 
     attempts <= n + 10 + n / 10,
 

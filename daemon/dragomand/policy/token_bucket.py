@@ -1,21 +1,23 @@
 """How much of something may be used per second, on average, and how much of it at once.
 
-Theory. A token bucket: it holds at most `capacity` tokens and refills at `rate` a second, without steps. An
-amount is granted when it is there, or when the bucket is full (an amount above the capacity has to be granted
-some day), and is then taken, so that the level may go below zero: into debt, which the refill pays first. What
-is granted is an estimate; `settle` takes or gives back the difference to what was really used. So for every
-window of t seconds
+Theory. A token bucket: it holds at most `capacity` tokens and refills at `rate` a second, without steps.
+An amount is granted when it is there, or when the bucket is full (an amount above the capacity has to be
+granted some day), and is then taken, so that the level may go below zero: into debt, which the refill pays
+first. What is granted is an estimate; `settle` takes or gives back the difference to what was really used.
+So for every window of t seconds
 
     granted <= capacity + rate * t + (what one amount alone is above the capacity)
 
 where each grant counts with what it really took, or its estimate if that is more. Giving back is where
 buckets usually break this: tokens that a full bucket spilled while an estimate was out must not come back.
 Here a refund never lifts the level above where it would be had the difference not been taken at all. For
-that the bucket remembers the least room (capacity - level) since each grant, as a stack of ever smaller room
-from its end, with a bound. A clock that goes backwards adds nothing; changing rate or capacity gives nothing.
+that the bucket remembers the least room (capacity - level) since each grant, as a stack of ever smaller
+room from its end, with a bound. A clock that goes backwards adds nothing; changing rate or capacity gives
+nothing.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 
 MOST_ROOMS = 32
 """How long the memory for refunds is. Beyond it the oldest two become one, and refunds may be too small."""
@@ -81,7 +83,7 @@ class TokenBucket:
             self._give_back(mark, -difference)
 
     def change(self, capacity: float, rate: float, now: float) -> None:
-        """From now on hold at most *capacity*, refill at *rate*. Nothing is added; what is above is spilled."""
+        """From now on hold at most *capacity*, refill at *rate*. Adds nothing; what is above is spilled."""
         self._check(capacity, rate)
         self._refill(now)
         self._note_room()
@@ -89,12 +91,22 @@ class TokenBucket:
         self._level = min(self._level, capacity)
         self._note_room()
 
-    def lower(self, level: float, now: float) -> None:
-        """Have at most *level* tokens: somebody else has used some."""
+    def lower(self, level: float, now: float, since: int | None = None) -> None:
+        """Have at most *level* tokens: somebody else has used some.
+
+        *level* is known after what the grants before mark *since* (None: all) really took, so what those give
+        back lifts the level no higher than that.
+        """
         self._refill(now)
         if level < self._level:
             self._note_room()
             self._level = level
+        last = self._mark if since is None else since - 1
+        rooms, marks = self._rooms, self._marks
+        at = bisect_right(marks, last)
+        rooms.insert(at, level - self._level)
+        marks.insert(at, last)
+        self._keep_rising(at)
 
     @staticmethod
     def _check(capacity: float, rate: float) -> None:
@@ -122,11 +134,16 @@ class TokenBucket:
         if len(rooms) > MOST_ROOMS:
             del rooms[1], marks[0]
 
+    def _keep_rising(self, at: int) -> None:
+        """Drop what is before *at* and has no less room: whoever asks for it is answered by *at*."""
+        rooms, marks = self._rooms, self._marks
+        while at > 0 and rooms[at - 1] >= rooms[at]:
+            at -= 1
+            del rooms[at], marks[at]
+
     def _give_back(self, mark: int, amount: float) -> None:
         marks, rooms = self._marks, self._rooms
-        since = len(marks)
-        while since and marks[since - 1] >= mark:
-            since -= 1
+        since = bisect_left(marks, mark)
         room = self.capacity - self._level
         if since < len(rooms):
             room = min(room, rooms[since])
@@ -134,9 +151,8 @@ class TokenBucket:
         self._level += back
         for at in range(since, len(rooms)):
             rooms[at] -= back
-        while 0 < since < len(rooms) and rooms[since - 1] >= rooms[since]:
-            since -= 1
-            del rooms[since], marks[since]
+        if since < len(rooms):
+            self._keep_rising(since)
 
 
 def _slack(capacity: float, rate: float) -> float:
