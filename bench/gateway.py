@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman_sim import remote
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.process.ledger import Ledger
@@ -68,7 +68,7 @@ async def bench(folder: Path, sim: remote.Remote, turns: int, calls: int) -> dic
         each.mkdir(mode=0o700)
     gateway = Gateway(
         calls=Calls(
-            Admission(max_running=8, max_queued=64, max_queued_per_client=64, clock=time.monotonic),
+            Admission(DoorSettings(), clock=time.monotonic),
             clock=time.time,
             queue_timeout_s=60,
         ),

@@ -27,7 +27,7 @@ from dragoman_protocol.lifecycle import (
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -69,6 +69,9 @@ ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "strea
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
 
+BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def new_uuid() -> str:
     """Return a new random UUID."""
     return str(uuid.uuid4())
@@ -93,13 +96,7 @@ class Engine:
         limits = config.limits
         self.auth = auth
         self.agents = agents
-        self.admission = Admission(
-            max_running=limits.max_running,
-            max_queued=limits.max_queued,
-            max_queued_per_client=limits.max_queued_per_client,
-            max_calls=limits.max_calls,
-            clock=time.monotonic,
-        )
+        self.admission = Admission(door_settings(config), clock=clock_that_never_sleeps)
         self.calls = Calls(self.admission, clock=time.time, queue_timeout_s=limits.queue_timeout_ms / 1000)
         self.sessions = Sessions(store, time.time)
         self.permissions = Permissions(
@@ -127,7 +124,7 @@ class Engine:
     def busy(self) -> bool:
         """Whether a turn runs or waits, or a call of another program."""
         working = self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
-        return working or self.admission.calls_running > 0
+        return working or self.admission.calls.running > 0
 
     def stop_all(self) -> None:
         """End every turn, queue place, question and process; each turn still gets its terminal event."""
@@ -257,7 +254,7 @@ class App:
         if grace_ms is not None:
             self.grace_ms = grace_ms
         self.stopping.set()
-        return self.engine.admission.running
+        return self.engine.admission.turns.running
 
     def status(self) -> DaemonStatusResult:
         """Return the daemon as it is."""
@@ -269,8 +266,8 @@ class App:
             uptime_ms=round((time.time() - self.started_at) * 1000),
             state="draining" if self.server.draining else "running",
             connections=self.server.connections,
-            running=self.engine.admission.running,
-            queued=self.engine.admission.queued,
+            running=self.engine.admission.turns.running,
+            queued=self.engine.admission.turns.queued,
             sessions_open=self.engine.sessions.open,
             claude_version=self.engine.runs.version,
             memory_bytes=resident_bytes(),
@@ -303,6 +300,22 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+def door_settings(config: Config) -> DoorSettings:
+    """Return what the settings say of the door."""
+    limits = config.limits
+    return DoorSettings(
+        max_running=limits.max_running,
+        max_queued=limits.max_queued,
+        max_queued_per_client=limits.max_queued_per_client,
+        max_calls=limits.max_calls,
+    )
+
+
+def clock_that_never_sleeps() -> float:
+    """Return monotonic seconds that go on while the machine sleeps, where there are such."""
+    return time.clock_gettime(BOOTTIME)
 
 
 def stream_times(config: Config) -> StreamTimes:

@@ -99,10 +99,16 @@ class PermissionResolved(Value, tag="permissionResolved", tag_field="type"):
 
 
 class Waiting(Value, tag="waiting", tag_field="type"):
-    """Not admitted yet. Ephemeral; sent when the turn has to queue."""
+    """Not admitted yet. Ephemeral; sent when the turn has to queue, and when it waits for another reason."""
 
     reason: str
+    """One of `WaitReason`."""
     position: int
+    """How many are served before it, as it stands."""
+    text: str | None = None
+    """The reason in words, with the figures."""
+    expected_at: float | None = None
+    """Unix seconds; absent where nothing can be said."""
 
 
 class Retrying(Value, tag="retrying", tag_field="type"):

@@ -34,6 +34,11 @@ class Auth:
         """Return the key for the upstream, which must not keep it; None without one."""
         return self._api_key
 
+    @property
+    def credential(self) -> str:
+        """Which credential pays for turns and calls, by a name that reveals nothing of it."""
+        return "apiKey" if self._api_key is not None else "claudeLogin"
+
     def status(self) -> AuthStatusResult:
         """Return what is known, without starting a process or reading a file."""
         source = self._source()

@@ -18,3 +18,5 @@ class Caller:
     scopes: frozenset[str]
     approver: Approver | None = None
     """None: this client cannot be asked, so what needs asking is denied."""
+    parent_turn: str | None = None
+    """The turn whose Claude Code process the client descends from: that turn may wait for what it asks for."""

@@ -19,7 +19,7 @@ from dragoman_protocol.session import Usage
 
 from dragomand.policy.fair_queue import Priority
 
-from .admission import Admission
+from .admission import ANY_MODELS, Admission, Asked
 
 BEARER_PREFIX = "dragoman"
 MOST_CLIENTS = 256
@@ -38,6 +38,11 @@ class Payer:
     name: str = ""
     turn_id: str | None = None
     priority: Priority = "interactive"
+    session_id: str | None = None
+    models: str = ANY_MODELS
+    """The family of models that its turn asked for."""
+    credential: str = "apiKey"
+    """Which credential pays."""
 
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
@@ -161,9 +166,17 @@ class Calls:
         Raises `EngineError`: `queue_full`, `queue_timeout`.
         """
         payer = grant.payer()
-        async with self._admission.admit_call(
-            payer.client, priority=payer.priority, timeout_s=self._queue_timeout_s
-        ):
+        asked = Asked(
+            client=payer.client,
+            name=payer.name,
+            priority=payer.priority,
+            timeout_s=self._queue_timeout_s,
+            credential=payer.credential,
+            models=payer.models,
+            session_id=payer.session_id,
+            turn_id=payer.turn_id,
+        )
+        async with self._admission.admit_call(asked):
             call = Call(self._note_ratelimit)
             try:
                 yield call

@@ -14,14 +14,13 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
-from dragoman_protocol.stream import Waiting
 
 from dragomand.store.errors import DuplicateMessageError
 from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options, working_directory
-from .admission import Admission
+from .admission import Admission, Asked, Told, family_of
 from .agents import Agents
 from .auth import Auth
 from .caller import Caller
@@ -243,14 +242,26 @@ class Queries:
         submission.in_session(session_id)
         channel = self._sessions.channel_of(session)
         submission.in_channel(channel)
+        turn_id = self._new_id()
+        asked = Asked(
+            client=caller.id,
+            name=caller.name,
+            priority=params.priority,
+            timeout_s=self._queue_timeout_s(params, deadline_ms),
+            credential=self._auth.credential,
+            models=family_of(params.model or session.model),
+            session_id=session_id,
+            turn_id=turn_id,
+            parent=caller.parent_turn,
+            project=session.cwd,
+        )
+
+        def waiting(told: Told) -> None:
+            channel.publish(told.event(self._clock()))
+
         try:
-            async with self._admission.admit(
-                caller.id,
-                priority=params.priority,
-                timeout_s=self._queue_timeout_s(params, deadline_ms),
-                waiting=lambda reason, ahead: channel.publish(Waiting(reason=reason, position=ahead)),
-            ) as permit:
-                turn = self._turn(submission, session, deadline, choice, output)
+            async with self._admission.admit(asked, waiting) as permit:
+                turn = self._turn(submission, session, deadline, choice, output, turn_id)
                 submission.begin(turn)
                 end = await self._execute(turn, params, permit.queued_ms, output)
         finally:
@@ -316,10 +327,11 @@ class Queries:
         deadline: Deadline,
         choice: Choice,
         output: OutputSchema | None,
+        turn_id: str,
     ) -> Turn:
         params = submission.params
         return Turn(
-            turn_id=self._new_id(),
+            turn_id=turn_id,
             session=session,
             new_session=params.session_id is None,
             prompt=params.prompt,

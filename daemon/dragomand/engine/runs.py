@@ -21,6 +21,7 @@ from dragomand.upstream.interface import (
     UpstreamRun,
 )
 
+from .admission import family_of
 from .caller import Caller
 from .calls import Calls, Payer
 from .channel import Channel
@@ -173,12 +174,14 @@ class Runs:
         if self._calls is None or access is None:
             return
         priority = options.priority if isinstance(options, QueryRunParams) else "interactive"
+        models = family_of(options.model or opened.session.model)
 
         def payer() -> Payer:
             turn = opened.turn
             if turn is None:
-                return Payer(caller.id, caller.name, priority=priority)
-            return Payer(turn.caller.id, turn.caller.name, turn.turn_id, priority)
+                return Payer(caller.id, caller.name, priority=priority, models=models)
+            who, session_id = turn.caller, turn.session.session_id
+            return Payer(who.id, who.name, turn.turn_id, priority, session_id, models)
 
         self._calls.charge(access.grant_id, payer)
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, TurnCompleted, Waiting
+from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, TurnCompleted
 
 from dragomand.store.errors import DuplicateMessageError
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options
-from .admission import Admission, Permit
+from .admission import Admission, Asked, Permit, Told, WaitingSink, family_of
 from .agents import Agents
 from .auth import Auth
 from .caller import Caller
@@ -283,12 +283,12 @@ class Streams:
     async def _admit_and_execute(
         self, stream: _Stream, opened: OpenStream, turn: Turn, accepted: "_Accepted"
     ) -> TurnEnd:
-        def waiting(reason: str, ahead: int) -> None:
+        def waiting(told: Told) -> None:
             accepted.event.set()
-            opened.channel.publish(Waiting(reason=reason, position=ahead))
+            opened.channel.publish(told.event(self._clock()))
 
         async with AsyncExitStack() as door:
-            permit = await self._admit(door, turn, waiting)
+            permit = await self._admit(door, stream, turn, waiting)
             if isinstance(permit, EngineError) and not accepted.event.is_set():
                 raise permit
             end = await self._execute(stream, opened, turn, permit, accepted)
@@ -296,20 +296,24 @@ class Streams:
             return end
 
     async def _admit(
-        self, door: AsyncExitStack, turn: Turn, waiting: Callable[[str, int], None]
+        self, door: AsyncExitStack, stream: _Stream, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
+        asked = Asked(
+            client=turn.caller.id,
+            name=turn.caller.name,
+            timeout_s=self._limits.queue_timeout_ms / 1000,
+            credential=self._auth.credential,
+            models=family_of(stream.params.model or turn.session.model),
+            session_id=turn.session.session_id,
+            turn_id=turn.turn_id,
+            parent=turn.caller.parent_turn,
+            project=turn.session.cwd,
+        )
         turn.queueing = anyio.CancelScope()
         with turn.queueing:
             try:
-                return await door.enter_async_context(
-                    self._admission.admit(
-                        turn.caller.id,
-                        priority="interactive",
-                        timeout_s=self._limits.queue_timeout_ms / 1000,
-                        waiting=waiting,
-                    )
-                )
+                return await door.enter_async_context(self._admission.admit(asked, waiting))
             except EngineError as error:
                 return error
             finally:

@@ -12,17 +12,17 @@ def limits_handlers(admission: Admission, calls: Calls) -> dict[str, Handler]:
     """Return the group's handlers by method."""
 
     def state(call: Call, _params: Empty) -> LimitsStateResult:
-        max_running, max_queued, max_queued_per_client = admission.bounds
+        settings = admission.settings
         only = None if "admin" in call.client.scopes else call.client.id
         return LimitsStateResult(
-            running=admission.running,
-            queued=admission.queued,
-            max_running=max_running,
-            max_queued=max_queued,
-            max_queued_per_client=max_queued_per_client,
-            calls_running=admission.calls_running,
-            calls_queued=admission.calls_queued,
-            max_calls=admission.max_calls,
+            running=admission.turns.running,
+            queued=admission.turns.queued,
+            max_running=settings.max_running,
+            max_queued=settings.max_queued,
+            max_queued_per_client=settings.max_queued_per_client,
+            calls_running=admission.calls.running,
+            calls_queued=admission.calls.queued,
+            max_calls=settings.max_calls,
             usage=CallUsage(total=calls.total, clients=calls.clients(only), turns=calls.turns(only)),
             ratelimit=calls.ratelimit,
         )

@@ -21,7 +21,7 @@ from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestPar
 from dragoman_protocol.query import QueryRunParams
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import AssistantText, Event, StreamOpenParams, TextDelta
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -401,12 +401,8 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         tasks = await stack.enter_async_context(group_of_its_own())
         upstream = ScriptedUpstream()
         auth = Auth(api_key=figures["api_key"], environment={}, claude_config_dir=str(folder / "claude"))
-        admission = Admission(
-            max_running=figures["max_running"],
-            max_queued=figures["max_queued"],
-            max_queued_per_client=figures["max_queued_per_client"],
-            clock=asyncio.get_running_loop().time,
-        )
+        bounds = {name: figures[name] for name in ("max_running", "max_queued", "max_queued_per_client")}
+        admission = Admission(DoorSettings(**bounds), clock=asyncio.get_running_loop().time)
         sessions = Sessions(store, clock)
         permissions = Permissions(
             timeout_s=figures["permission_timeout_s"], clock=clock, new_id=new_id, logger=logger

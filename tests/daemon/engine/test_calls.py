@@ -8,14 +8,14 @@ import pytest
 from dragoman_protocol.limits import RateLimitSnapshot
 from dragoman_protocol.session import Usage
 from dragomand.engine import calls as module
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls, Grant, Payer
 from dragomand.engine.errors import EngineError
 
 
 def door(max_calls: int = 2, **bounds: int) -> Admission:
     figures = {"max_running": 1, "max_queued": 4, "max_queued_per_client": 4, **bounds}
-    return Admission(**figures, max_calls=max_calls, clock=time.monotonic)
+    return Admission(DoorSettings(**figures, max_calls=max_calls), clock=time.monotonic)
 
 
 def made(admission: Admission | None = None, queue_timeout_s: float = 20) -> Calls:

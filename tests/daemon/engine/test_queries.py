@@ -395,7 +395,8 @@ async def test_who_waits_is_told_before_the_turn_starts(kit: Any) -> None:
         watcher = kit.Watcher()
         second = asyncio.create_task(engine.queries.run(engine.params(), kit.caller(), subscriber=watcher))
         await watcher.sees(Waiting)
-        assert watcher.seen[0].params.event == Waiting(reason="concurrency", position=0)
+        text = "1 turns are running, as many as may (limits.maxRunning = 1)."
+        assert watcher.seen[0].params.event == Waiting(reason="concurrency", position=0, text=text)
         assert (engine.admission.running, engine.admission.queued) == (1, 1)
         gate.go.set()
         await first

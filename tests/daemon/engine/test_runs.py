@@ -92,6 +92,6 @@ async def test_what_a_run_calls_is_its_turns(kit: Any) -> None:
         payers.append(grant.payer())  # no turn has begun
         assert payers == [
             NOBODY,
-            Payer(ann.id, ann.name, result.turn_id, "batch"),
+            Payer(ann.id, ann.name, result.turn_id, "batch", result.session_id),
             Payer(ann.id, ann.name, None, "interactive"),
         ]

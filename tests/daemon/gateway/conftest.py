@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from dragoman_sim import Simulator
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 
@@ -35,9 +35,8 @@ class At:
         self.gateway: Gateway
 
     def make(self, *, max_calls: int = 4, queue_timeout_s: float = PATIENCE_S, **settings: Any) -> Gateway:
-        self.admission = Admission(
-            max_running=1, max_queued=4, max_queued_per_client=2, max_calls=max_calls, clock=time.monotonic
-        )
+        figures = DoorSettings(max_running=1, max_queued=4, max_queued_per_client=2, max_calls=max_calls)
+        self.admission = Admission(figures, clock=time.monotonic)
         self.calls = Calls(self.admission, clock=lambda: 1000.0, queue_timeout_s=queue_timeout_s)
         self.gateway = Gateway(
             calls=self.calls,

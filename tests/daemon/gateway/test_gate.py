@@ -4,14 +4,14 @@ import json
 import time
 
 import pytest
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls, Grant
 from dragomand.gateway.gate import MOST_BODY, Asked, Refusal, let_in
 
 
 @pytest.fixture
 def calls() -> Calls:
-    admission = Admission(max_running=1, max_queued=1, max_queued_per_client=1, clock=time.monotonic)
+    admission = Admission(DoorSettings(max_queued=1), clock=time.monotonic)
     return Calls(admission, clock=time.time, queue_timeout_s=1)
 
 

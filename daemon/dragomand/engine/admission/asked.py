@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 from dragoman_protocol.limits import WaitReason
+from dragoman_protocol.stream import Waiting
 
 from dragomand.engine.errors import EngineError
 from dragomand.policy.fair_queue import Priority
@@ -55,6 +56,16 @@ class Told(NamedTuple):
     """How many are served before it, as it stands."""
     expected_in_s: float | None
     """Seconds until it is let in; None: nobody can say."""
+
+    def event(self, wall: float) -> Waiting:
+        """Return it as an event of a turn's stream; *wall* is the time, in Unix seconds."""
+        wait = self.expected_in_s
+        return Waiting(
+            reason=self.reason,
+            text=self.text,
+            position=self.position,
+            expected_at=None if wait is None else wall + wait,
+        )
 
 
 WaitingSink = Callable[[Told], None]

@@ -58,7 +58,7 @@ class CallGate:
             return None
         if places.running >= places.limit:
             return Blocked("concurrency", places.text("API call", "limits.maxCalls"))
-        text = f"{ceiling.running} API calls to {pool.models} are under way, as many as the provider bears at present."
+        text = f"{ceiling.running} API calls to {pool.models} are under way, as many as the provider bears."
         return Blocked("concurrency", text)
 
     def begin(self, asked: Asked, depth: int, now: float) -> Permit:
@@ -73,8 +73,8 @@ class CallGate:
         self.places.enter(depth)
         return permit
 
-    def end(self, permit: Permit, now: float) -> float:
-        """A call is over; returns what it counts as beyond what was expected of it."""
+    def end(self, permit: Permit, now: float) -> float | None:
+        """A call is over; returns what it took in the queue's measure, None: unknown."""
         pool = permit.pool
         assert pool is not None
         assert permit.charge is not None
@@ -101,7 +101,9 @@ class CallGate:
         )
         pool.ceiling.leave()
         self.places.leave(permit.depth, now - permit.since)
-        return served(permit.input_tokens or 0, permit.output_tokens or 0)
+        if permit.input_tokens is None:
+            return None
+        return served(permit.input_tokens, permit.output_tokens or 0)
 
     def refusal(self, _asked: Asked) -> EngineError | None:
         """Return why one that arrives need not wait at all: the turn has been paid for."""

@@ -1,8 +1,9 @@
 """What is known of one credential: whether it was refused, and whether its quota is used up.
 
-A refused credential (401, 403) is let alone at once: a call that cannot succeed costs time, and may cost the
-account. What waits for hours anyway (batch) waits on; a person is told what to do. Now and then one call tries.
-A used up quota parks everything until the instant that the provider gave; one call finds out (`policy.parking`).
+A refused credential (401, 403) is let alone at once: a call that cannot succeed costs time, and may cost
+the account. What can wait for hours (batch) waits on; a person is told what to do. Now and then one call
+tries. A used up quota parks everything until the instant that the provider gave; one call finds out
+(`policy.parking`).
 """
 
 from datetime import datetime
@@ -12,7 +13,7 @@ from dragomand.policy.parking import Parked, Parking
 
 from .asked import Asked, Blocked
 
-NEXT_STEP = "Check it with `dragoman auth status`, replace it, then run `dragoman breaker reset` or wait a minute."
+NEXT_STEP = "Replace it (`dragoman auth status` says which it is); a minute later it is tried again."
 
 
 class Credential:

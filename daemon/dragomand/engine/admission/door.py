@@ -1,45 +1,33 @@
 """The one door: who may run a turn or make an API call now, who waits, who is turned away.
 
-Two kinds of permit, each with a ceiling and a queue of its own: for a turn, and for one API call. A turn
-whose calls go through the gateway holds no call permit between its calls, and a call that holds its own waits
-for no other: nothing can wait for itself, nested agents included.
+Two kinds of permit, each with a line of its own. A turn's: a place for its process, a rate, money. A call's:
+a place, the provider's rates, the breaker. A turn whose calls go through the gateway holds no call permit
+between its calls; what descends from a turn that holds a place has places of its own depth (`places`):
+nothing can wait for itself.
 
-State and counting are pure (`policy`); this file adds waiting. A permit is settled on every path because it
-is an async context manager: return, error, cancellation. Waiting happens outside any lock and ends with the
-deadline, with the caller's cancellation, or with the grant, whichever is first.
+State and counting are pure (`policy`); the lines add waiting. A permit is settled on every path because it is
+an async context manager: return, error, cancellation.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-import anyio
+from dragoman_protocol.breaker import BreakerInfo
 
-from dragomand.policy.concurrency import Ceiling
-from dragomand.policy.fair_queue import FairQueue, Priority
+from dragomand.policy.rate_limiter import Window
 
-from .errors import EngineError
-
-WaitingSink = Callable[[str, int], None]
-"""Told once, when a turn has to wait: why (`concurrency`), and how many were waiting already."""
-
-
-class Permit:
-    """The right to run one turn, or to make one call."""
-
-    __slots__ = ("queued_ms",)
-
-    def __init__(self, queued_ms: int) -> None:
-        """Remember how long, in milliseconds, it took to get."""
-        self.queued_ms = queued_ms
-
-
-class _Ticket:
-    """One who waits."""
-
-    __slots__ = ("called",)
-
-    def __init__(self) -> None:
-        self.called = anyio.Event()
+from .alarm import Alarm
+from .asked import Asked, WaitingSink, untold
+from .call_gate import CallGate
+from .line import Line
+from .permit import Permit
+from .pool import Pool, Pools, ProviderBreaker
+from .settings import DoorSettings
+from .turn_gate import TurnGate
 
 
 class Admission:
@@ -47,69 +35,79 @@ class Admission:
 
     def __init__(
         self,
+        settings: DoorSettings,
         *,
-        max_running: int,
-        max_queued: int,
-        max_queued_per_client: int,
         clock: Callable[[], float],
-        max_calls: int = 16,
+        wall: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """Run at most *max_running* turns and *max_calls* calls at once; *clock* is monotonic, in seconds.
+        """Begin with nothing known.
 
-        The bounds of the queue hold for turns and for calls, each by itself.
+        *clock* is monotonic seconds that go on while the machine sleeps (where there are such), *wall* gives
+        Unix seconds, *chance* a random number from 0 to 1.
         """
-        bounds = (max_queued, max_queued_per_client)
-        self._turns = _Line("turn", max_running, *bounds, clock, self._note_idle)
-        self._calls = _Line("API call", max_calls, *bounds, clock, self._note_idle)
-        self._idle = anyio.Event()
+        self.settings = settings
+        self.clock = clock
+        self.wall = wall
+        self._chance = chance
+        self._depths: dict[str, int] = {}
+        """How many turns are above each one that runs."""
+        self.pools = Pools(settings, clock)
+        self.turn_gate = TurnGate(self.pools, settings, clock=clock, wall=wall)
+        self.call_gate = CallGate(self.pools, settings, chance=chance, wall=wall)
+        self._idle = asyncio.Event()
         self._idle.set()
+        self._alarm = Alarm(clock, self._ring)
+        lines: dict[str, Any] = {
+            "clock": clock, "alarm": self._alarm, "on_enter": self._idle.clear, "on_empty": self._note_idle,
+        }  # fmt: skip
+        self.turns = Line(self.turn_gate, settings, depth_of=self._depth_of_turn, **lines)
+        self.calls = Line(self.call_gate, settings, depth_of=self._depth_of_call, **lines)
         self.on_idle: Callable[[], None] | None = None
         """Called, and must return at once, when the last turn or call has ended and none waits."""
+        self.on_breaker: Callable[[BreakerInfo], None] = lambda _: None
+        """Told, like the following, of each change; must return at once."""
+        self.on_parked: Callable[[str, float | None, str], None] = lambda *_: None
+        """A credential's quota is used up until (Unix seconds; None: is there again), and which window."""
+        self.on_refused: Callable[[str, str], None] = lambda *_: None
+        """The provider refused a credential, for the first time; and what it said."""
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Something that outlives the daemon has changed: what of."""
 
     @property
     def running(self) -> int:
         """Turns that hold a permit."""
-        return self._turns.running
+        return self.turns.running
 
     @property
     def queued(self) -> int:
         """Turns that wait for one."""
-        return self._turns.queued
-
-    @property
-    def bounds(self) -> tuple[int, int, int]:
-        """Most running, most queued, most queued of one client."""
-        return self._turns.bounds
+        return self.turns.queued
 
     @property
     def calls_running(self) -> int:
         """Calls that hold a permit."""
-        return self._calls.running
+        return self.calls.running
 
     @property
     def calls_queued(self) -> int:
         """Calls that wait for one."""
-        return self._calls.queued
+        return self.calls.queued
 
-    @property
-    def max_calls(self) -> int:
-        """Most calls at once."""
-        return self._calls.bounds[0]
+    # -- who may
 
-    def admit(
-        self, client: str, *, priority: Priority, timeout_s: float | None, waiting: WaitingSink
-    ) -> AbstractAsyncContextManager[Permit]:
-        """Wait for a turn's permit, at most *timeout_s* seconds (None: without limit); hold it for the block.
+    def admit(self, asked: Asked, waiting: WaitingSink = untold) -> AbstractAsyncContextManager[Permit]:
+        """Wait for a turn's permit; hold it for the block.
 
-        Raises `EngineError`: `queue_full` at once when a bound is reached, `queue_timeout` at the deadline.
+        Raises `EngineError`. At once: `queue_full` (a bound of the queue), `circuit_open`, `auth_failed`,
+        `budget_exhausted`, and what says that its turn would come after its deadline: `rate_limited`,
+        `throttled`, `quota_exhausted`, `queue_timeout`. At the deadline: `queue_timeout`.
         """
-        return self._enter(self._turns, client, priority, timeout_s, waiting)
+        return _TurnEntry(self.turns, self._classed(asked), waiting, self._depths)
 
-    def admit_call(
-        self, client: str, *, priority: Priority, timeout_s: float | None
-    ) -> AbstractAsyncContextManager[Permit]:
+    def admit_call(self, asked: Asked, waiting: WaitingSink = untold) -> AbstractAsyncContextManager[Permit]:
         """Wait for the permit of one API call, and hold it for the block; otherwise like `admit`."""
-        return self._enter(self._calls, client, priority, timeout_s, lambda *_: None)
+        return _CallEntry(self.calls, self._classed(asked), waiting, self._ring)
 
     async def until_idle(self) -> None:
         """Wait until no turn or call holds a permit and none waits for one."""
@@ -117,129 +115,190 @@ class Admission:
 
     async def room(self, client: str) -> None:
         """Wait until *client* may line a turn up without being refused. The place is not reserved."""
-        await self._turns.room(client)
+        await self.turns.room(client)
 
-    @asynccontextmanager
-    async def _enter(
-        self, line: "_Line", client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
-    ) -> AsyncIterator[Permit]:
-        if self._idle.is_set():
-            self._idle = anyio.Event()
-        async with line.admit(client, priority, timeout_s, waiting) as permit:
-            yield permit
+    # -- what calls hear
+
+    def heard_limits(self, permit: Permit, windows: dict[str, Window], order: int | None = None) -> None:
+        """The answer to a call tells the provider's own limits, by their names (`requests`, …)."""
+        pool, charge = permit.pool, permit.charge
+        if pool is not None and charge is not None:
+            pool.limiter.learn(charge.order if order is None else order, windows, self.clock(), self.wall())
+            self.on_change("pool")
+
+    def heard_pause(self, pool: Pool, seconds: float | None) -> None:
+        """The provider asks for a pause (429); None: it does not say how long."""
+        now = self.clock()
+        pool.ceiling.pushed_back(now)
+        pool.limiter.pause(1.0 if seconds is None else seconds, self._chance(), now)
+        self._changed("pool", now)
+
+    def heard_overload(self, pool: Pool, reason: str, *, pushed_back: bool) -> None:
+        """The provider fails; *pushed_back*: because it has too much to do (529)."""
+        pool.provider.reason = reason[:500]
+        if pushed_back:
+            pool.ceiling.pushed_back(self.clock())
+
+    def heard_quota(self, pool: Pool, window: str, resets_at: float | None) -> None:
+        """A quota is used up, until *resets_at* (Unix seconds; None: it does not say)."""
+        parked = pool.credential.use_up(window, resets_at, self._chance(), self.wall())
+        self._changed("credential")
+        self.on_parked(pool.credential.name, parked.until, window)
+
+    def heard_window(self, credential: str, window: str, used: float | None, resets_at: float | None) -> None:
+        """How a usage window stands was told."""
+        self.pools.credential(credential).observe(window, used, resets_at, self.wall())
+        self._changed("credential")
+
+    def heard_refusal(self, pool: Pool, reason: str) -> None:
+        """The provider refuses the credential (401, 403)."""
+        news = pool.credential.refuse(reason, self.clock())
+        self._changed("credential")
+        if news:
+            self.on_refused(pool.credential.name, reason)
+
+    # -- what people do
+
+    def credential_changed(self, name: str) -> None:
+        """The credential is another one now, or was verified: what waits for it goes on."""
+        known = self.pools.credential(name)
+        was_parked = known.resume()
+        known.restore()
+        self._changed("credential")
+        if was_parked:
+            self.on_parked(name, None, "")
+
+    def reset_breakers(self, host: str | None = None, models: str | None = None) -> int:
+        """Close breakers, and let a refused credential be tried; returns how many were not closed."""
+        now, reset = self.clock(), 0
+        for provider in self.pools.breakers.values():
+            if host in (None, provider.host) and models in (None, provider.models):
+                reset += provider.breaker.state(now) != "closed"
+                provider.breaker.reset()
+                self._tell_breaker(provider, now)
+        for credential in self.pools.credentials.values() if host is None else ():
+            reset += credential.restore()
+        self._changed("breaker", now)
+        return reset
+
+    def apply(self, settings: DoorSettings) -> None:
+        """Take new figures; what they let in goes in."""
+        self.settings = settings
+        self.pools.apply(settings)
+        for part in (self.turn_gate, self.call_gate, self.turns, self.calls):
+            part.apply(settings)
+        self._changed("settings")
+
+    def close(self) -> None:
+        """Nothing changes by time any more."""
+        self._alarm.stop()
+
+    # -- within
+
+    def _classed(self, asked: Asked) -> Asked:
+        share = self.settings.clients.get(asked.name) if self.settings.clients else None
+        if share is None or share.priority in (None, asked.priority):
+            return asked
+        return Asked(**{**{name: getattr(asked, name) for name in Asked.__struct_fields__},
+                        "priority": share.priority})  # fmt: skip
+
+    def _depth_of_turn(self, asked: Asked) -> int:
+        return 0 if asked.parent is None else self._depths.get(asked.parent, -1) + 1
+
+    def _depth_of_call(self, asked: Asked) -> int:
+        return 0 if asked.turn_id is None else self._depths.get(asked.turn_id, 0)
+
+    def _changed(self, what: str, now: float | None = None) -> None:
+        self.on_change(what)
+        self._ring(self.clock() if now is None else now)
+
+    def _ring(self, now: float) -> None:
+        """Something may have changed: let in who may go."""
+        if self.pools.breakers:
+            for provider in self.pools.breakers.values():
+                self._tell_breaker(provider, now)
+        self.turns.serve(now)
+        self.calls.serve(now)
+
+    def _tell_breaker(self, provider: ProviderBreaker, now: float) -> None:
+        state = provider.breaker.state(now)
+        if state != provider.told:
+            if provider.told == "closed":
+                provider.opened_at = self.wall()
+            provider.told = state
+            self.on_change("breaker")
+            self.on_breaker(provider.info(now, self.wall()))
 
     def _note_idle(self) -> None:
-        if self._turns.running or self._calls.running:
-            return
+        for line in (self.turns, self.calls):
+            if line.running or line.queued:
+                return
         self._idle.set()
         if self.on_idle is not None:
             self.on_idle()
 
 
-class _Line:
-    """One kind of permit: how many hold it, and who waits for it."""
+class _Entry:
+    """Waits for a permit at the beginning of a block, gives it back at its end."""
+
+    __slots__ = ("_asked", "_line", "_permit", "_waiting")
+
+    def __init__(self, line: Line, asked: Asked, waiting: WaitingSink) -> None:
+        self._line = line
+        self._asked = asked
+        self._waiting = waiting
+        self._permit: Permit | None = None
+
+    async def __aenter__(self) -> Permit:
+        permit = self._line.enter(self._asked)
+        if permit is None:
+            permit = await self._line.wait(self._asked, self._waiting)
+        self._permit = permit
+        return permit
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._permit is not None
+        self._line.leave(self._permit)
+
+
+class _CallEntry(_Entry):
+    """The same of a call, whose end may tell something that others wait for."""
+
+    __slots__ = ("_ring",)
 
     def __init__(
-        self,
-        what: str,
-        most: int,
-        max_queued: int,
-        max_queued_per_client: int,
-        clock: Callable[[], float],
-        on_empty: Callable[[], None],
+        self, line: Line, asked: Asked, waiting: WaitingSink, ring: Callable[[float], None]
     ) -> None:
-        self._what = what
-        self._ceiling = Ceiling(most)
-        self._queue: FairQueue[_Ticket] = FairQueue(
-            max_queued=max_queued, max_per_client=max_queued_per_client
-        )
-        self._clock = clock
-        self._on_empty = on_empty
-        self._freed = anyio.Event()
+        super().__init__(line, asked, waiting)
+        self._ring = ring
 
-    @property
-    def running(self) -> int:
-        return self._ceiling.running
+    async def __aexit__(self, *raised: object) -> None:
+        permit = self._permit
+        assert permit is not None
+        assert permit.pool is not None
+        pool = permit.pool
+        tells = permit.failure is not None or pool.provider.told != "closed" or not pool.credential.clear
+        self._line.leave(permit)
+        if tells:
+            self._ring(self._line.clock())
 
-    @property
-    def queued(self) -> int:
-        return len(self._queue)
 
-    @property
-    def bounds(self) -> tuple[int, int, int]:
-        return self._ceiling.limit, self._queue.max_queued, self._queue.max_per_client
+class _TurnEntry(_Entry):
+    """The same of a turn, which may have descendants."""
 
-    @asynccontextmanager
-    async def admit(
-        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
-    ) -> AsyncIterator[Permit]:
-        arrived = self._clock()
-        if self._queue or not self._ceiling.enter():
-            await self._wait(client, priority, timeout_s, waiting, arrived)
-        try:
-            yield Permit(round((self._clock() - arrived) * 1000))
-        finally:
-            self._release()
+    __slots__ = ("_depths",)
 
-    async def room(self, client: str) -> None:
-        while not self._queue.has_room(client):
-            await self._freed.wait()
+    def __init__(self, line: Line, asked: Asked, waiting: WaitingSink, depths: dict[str, int]) -> None:
+        super().__init__(line, asked, waiting)
+        self._depths = depths
 
-    async def _wait(
-        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink, arrived: float
-    ) -> None:
-        ticket = _Ticket()
-        refused = self._queue.put(client, priority, ticket)
-        if refused is not None:
-            raise self._full(refused)
-        try:
-            waiting("concurrency", self.queued - 1)
-            with anyio.move_on_after(timeout_s):
-                await ticket.called.wait()
-        except BaseException:
-            self._give_up(ticket)
-            raise
-        if not ticket.called.is_set():
-            self._give_up(ticket)
-            waited = round((self._clock() - arrived) * 1000)
-            raise EngineError(
-                "queue_timeout",
-                f"The {self._what} waited {waited} ms and was not admitted: "
-                f"{self.running} {self._what}s are running and {self.queued} wait. "
-                "Send it again later, or with a longer queueTimeoutMs.",
-                waited_ms=waited,
-                queued=self.queued,
-            )
+    async def __aenter__(self) -> Permit:
+        permit = await super().__aenter__()
+        if self._asked.turn_id is not None:
+            self._depths[self._asked.turn_id] = permit.depth
+        return permit
 
-    def _full(self, refused: str) -> EngineError:
-        if refused == "client":
-            limit = self._queue.max_per_client
-            text = f"This client has {limit} {self._what}s waiting already, as many as it may."
-        else:
-            limit = self._queue.max_queued
-            text = f"{limit} {self._what}s wait already, as many as may."
-        return EngineError(
-            "queue_full", f"{text} Send it again when some have run.", queued=self.queued, limit=limit
-        )
-
-    def _give_up(self, ticket: _Ticket) -> None:
-        # Called and cancelled in the same instant: the permit was ours already and must go on to the next.
-        if self._queue.remove(ticket):
-            self._tell_room()
-        else:
-            self._release()
-
-    def _release(self) -> None:
-        """Give a permit back, or rather straight to whoever is next."""
-        ticket = self._queue.next()
-        if ticket is None:
-            self._ceiling.leave()
-            if not self._ceiling.running:
-                self._on_empty()
-        else:
-            ticket.called.set()
-            self._tell_room()
-
-    def _tell_room(self) -> None:
-        freed, self._freed = self._freed, anyio.Event()
-        freed.set()
+    async def __aexit__(self, *raised: object) -> None:
+        if self._asked.turn_id is not None:
+            self._depths.pop(self._asked.turn_id, None)
+        await super().__aexit__(*raised)

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 
+from dragomand.engine.errors import EngineError
 from dragomand.policy.fair_queue import FairQueue
 
 from .asked import Asked, Blocked, Told, WaitingSink, untold
 from .permit import Permit
 from .places import Places
-from .settings import DoorSettings
+from .settings import Share
 
 _NO_BOUND = 1 << 60
 _STANDING = frozenset({"throttled", "quota", "auth", "breaker"})
@@ -25,8 +26,6 @@ class Ticket:
     __slots__ = ("ahead", "asked", "called", "cost", "error", "lane", "permit", "reason", "reason_since",
                  "reasons", "since", "sink")  # fmt: skip
 
-    from dragomand.engine.errors import EngineError as _Error
-
     def __init__(self, asked: Asked, lane: "Lane", now: float) -> None:
         """Arrive at *now*."""
         self.asked = asked
@@ -35,7 +34,7 @@ class Ticket:
         self.cost = lane.cost
         self.called = asyncio.Event()
         self.permit: Permit | None = None
-        self.error: Ticket._Error | None = None
+        self.error: EngineError | None = None
         self.ahead = 0
         self.sink: WaitingSink = untold
         self.reason: str | None = None
@@ -72,11 +71,12 @@ class Ticket:
 class Lane:
     """A fair queue, and what keeps its first from going."""
 
-    __slots__ = ("blocked", "cost", "depth", "grant", "passed", "queue", "told", "told_at")
+    __slots__ = ("blocked", "cost", "depth", "grant", "passed", "queue", "shares", "told", "told_at")
 
-    def __init__(self, depth: int) -> None:
-        """Begin empty."""
+    def __init__(self, depth: int, shares: Mapping[str, Share]) -> None:
+        """Begin empty; *shares* by the names that clients give themselves."""
         self.depth = depth
+        self.shares = shares
         self.queue: FairQueue[Ticket] = FairQueue(max_queued=_NO_BOUND, max_per_client=_NO_BOUND)
         self.blocked: Blocked | None = None
         """Why the first does not go; None while nobody waits."""
@@ -107,6 +107,8 @@ class Lane:
     def put(self, ticket: Ticket) -> None:
         """Line up."""
         asked = ticket.asked
+        share = self.shares.get(asked.name)
+        self.queue.weigh(asked.client, 1.0 if share is None else share.weight)
         self.queue.put(asked.client, asked.priority, ticket, ticket.cost)
 
     def remove(self, ticket: Ticket) -> bool:
@@ -131,17 +133,16 @@ class Lane:
         assert ticket is not None
         return ticket
 
-    def served(self, ticket: Ticket, now: float) -> None:
+    def served(self) -> None:
         """One was let in, or refused."""
         if not self.queue:
             self.blocked = None
 
-    def charge(self, asked: Asked, beyond: float) -> None:
-        """One took so much more than was expected."""
-        self.queue.charge(asked.client, asked.priority, beyond)
-
-    def weigh(self, settings: DoorSettings) -> None:
-        """Take the clients' shares."""
+    def charge(self, permit: Permit, took: float) -> None:
+        """One that was let in took so much, in the queue's measure."""
+        asked = permit.asked
+        self.queue.charge(asked.client, asked.priority, took - permit.expected)
+        self.cost = took if self.cost == FIRST_COST else self.cost + _EWMA * (took - self.cost)
 
     def block(self, blocked: Blocked, now: float) -> bool:
         """The first may not go; tells whether those who wait ought to know."""

@@ -1,9 +1,9 @@
 """Who waits for one kind of permit, and who is let in when something changes.
 
-Waiting happens outside any lock and ends with the grant, with the deadline, or with the caller's cancellation,
-whichever is first. What waits costs nothing: it is looked at when a permit comes back, when somebody arrives,
-and at the one instant (`alarm`) at which the next thing is known to change. Each pool of models and each depth
-has a lane, so that what waits for one provider's pause keeps nobody else waiting.
+Waiting happens outside any lock and ends with the grant, with the deadline, or with the caller's
+cancellation, whichever is first. What waits costs nothing: it is looked at when a permit comes back, when
+somebody arrives, and at the one instant (`alarm`) at which the next thing is known to change. Each pool of
+models and each depth has a lane, so that what waits for one provider's pause keeps nobody else waiting.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Line:
         on_enter: Callable[[], None],
         on_empty: Callable[[], None],
     ) -> None:
-        """Begin with nobody. *clock* is monotonic; *on_empty* is called when nobody holds or waits any more."""
+        """Begin with nobody; *clock* is monotonic. *on_empty*: nobody holds a permit or waits any more."""
         self.gate = gate
         self.settings = settings
         self.clock = clock
@@ -97,6 +97,8 @@ class Line:
         if asked.priority == "interactive":
             self.person_at = now
         depth = self._depth_of(asked) if asked.parent or asked.turn_id else 0
+        if depth > self.settings.max_depth:
+            return None
         if self.queued:
             lane = self._lanes.get((asked.credential, asked.models, depth))
             if lane is not None and lane.waiting:
@@ -115,7 +117,7 @@ class Line:
         took = self.gate.end(permit, now)
         lane = self._lanes.get((asked.credential, asked.models, permit.depth))
         if lane is not None and took is not None:
-            lane.charge(asked, took - permit.expected)
+            lane.charge(permit, took)
         if self.queued:
             self.serve(now)
         self._look_empty()
@@ -153,7 +155,7 @@ class Line:
             lane, ticket = found
             self._took(ticket)
             let_in = self._try(ticket, lane.depth, now)
-            lane.served(ticket, now)
+            lane.served()
             if let_in:
                 self._count_grant(lane)
         self._alarm.set(self, self._next_at())
@@ -163,7 +165,7 @@ class Line:
         """Take new figures; who waits stays."""
         self.settings = settings
         for lane in self._lanes.values():
-            lane.weigh(settings)
+            lane.shares = settings.clients
 
     # -- within
 
@@ -211,8 +213,9 @@ class Line:
         timeout_s = ticket.asked.timeout_s
         expected_s = ticket.lane.expected_s(ticket.ahead, now, self.gate.places)
         if timeout_s is not None and expected_s is not None and expected_s > timeout_s:
+            error = too_late(self, ticket, expected_s, timeout_s)
             self._give_up(ticket)
-            raise too_late(self, ticket, expected_s, timeout_s)
+            raise error
 
     async def _until_called(self, ticket: Ticket, waiting: WaitingSink) -> None:
         ticket.sink = waiting
@@ -227,7 +230,7 @@ class Line:
     def _give_up(self, ticket: Ticket) -> None:
         """Somebody waits no longer."""
         if ticket.permit is not None:
-            # Called and cancelled in the same instant: the permit was ours already and must go on to the next.
+            # Called and cancelled in the same instant: the permit was ours, and goes on to the next.
             ticket.permit.sent = False
             self.leave(ticket.permit)
         elif ticket.lane.remove(ticket):
@@ -250,7 +253,8 @@ class Line:
         """Return who goes now, already out of its lane; None if nobody may."""
         places = self.gate.places
         for lane in self._in_order():
-            free = None if lane.depth else places.limit - places.running
+            held = self.settings.keep_for_people and not lane.depth
+            free = places.limit - places.running if held else None
             ticket = lane.first(now, free, places.limit, self.person_at)
             if ticket is None:
                 text = f"The last of {places.limit} places is kept for people; one was active lately."
@@ -266,16 +270,17 @@ class Line:
     def _block(self, lane: Lane, blocked: Blocked, now: float) -> None:
         if lane.block(blocked, now):
             for ticket in lane.too_late(blocked, now):
+                wait_s = (blocked.until or now) - now
+                ticket.error = too_late(self, ticket, wait_s, ticket.asked.timeout_s or 0)
                 lane.remove(ticket)
                 self._took(ticket)
-                ticket.error = too_late(self, ticket, (blocked.until or now) - now, ticket.asked.timeout_s or 0)
                 ticket.called.set()
             lane.tell(now, self.gate.places)
 
     def _in_order(self) -> list[Lane]:
         lanes = self.lanes
         if len(lanes) > 1:
-            lanes.sort(key=lambda lane: (-lane.depth, lane.passed < PASSED_OVER, not lane.has_people, lane.grant))
+            lanes.sort(key=_rank)
         return lanes
 
     def _count_grant(self, lane: Lane) -> None:
@@ -291,8 +296,10 @@ class Line:
     def _is_held(self, depth: int, now: float) -> bool:
         """Whether the only free place is kept for people."""
         places = self.gate.places
+        if depth or not self.settings.keep_for_people:
+            return False
         one_left = places.limit - places.running <= 1 < places.limit
-        return one_left and not depth and now - self.person_at <= PRESENT_S
+        return one_left and now - self.person_at <= PRESENT_S
 
     def _lane(self, asked: Asked, depth: int) -> Lane:
         key = (asked.credential, asked.models, depth)
@@ -300,8 +307,7 @@ class Line:
         if lane is None:
             if len(self._lanes) > MOST_EMPTY_LANES:
                 self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting}
-            lane = self._lanes[key] = Lane(depth)
-            lane.weigh(self.settings)
+            lane = self._lanes[key] = Lane(depth, self.settings.clients)
         return lane
 
     def _fullness(self, client: str) -> str | None:
@@ -319,3 +325,8 @@ class Line:
             yield lane, lane.in_order()
 
 
+
+
+def _rank(lane: Lane) -> tuple[int, bool, bool, int]:
+    """Deeper ones first, for others wait for them; then who was passed over, then people, then in turn."""
+    return -lane.depth, lane.passed < PASSED_OVER, not lane.has_people, lane.grant

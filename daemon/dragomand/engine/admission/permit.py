@@ -1,9 +1,9 @@
 """The right to run one turn or to make one call, and what became of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dragomand.policy.rate_limiter import Charge, Window
+from dragomand.policy.rate_limiter import Charge
 from dragomand.upstream.interface import FailureCategory
 
 from .asked import Asked, Reservation
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 class Permit:
     """Given by the door; settled when its block ends, on every path."""
 
-    __slots__ = ("asked", "breaker", "charge", "cost_usd", "depth", "failure", "input_tokens", "output_tokens",
-                 "pool", "queued_ms", "reasons", "reservation", "sent", "since", "succeeded", "trial",
-                 "uncached_tokens")  # fmt: skip
+    __slots__ = (
+        "asked", "breaker", "charge", "cost_usd", "depth", "expected", "failure", "input_tokens",
+        "output_tokens", "pool", "queued_ms", "reasons", "reservation", "sent", "since", "succeeded", "trial",
+    )  # fmt: skip
 
     def __init__(self, asked: Asked, depth: int, now: float) -> None:
         """Give what *asked* asked for, at *now* of the door's clock."""
         self.asked = asked
         self.depth = depth
         self.since = now
+        self.expected = 0.0
+        """What it was expected to take, in the queue's measure, if it has waited."""
         self.queued_ms = 0
         """How long it waited."""
         self.reasons: Mapping[str, int] = _NONE
@@ -43,7 +46,7 @@ class Permit:
         self.failure: FailureCategory | None = None
         """A call: why not. Neither: it was given up, which tells nothing of the provider."""
         self.input_tokens: int | None = None
-        """A call: what was not read from a cache."""
+        """What was not read from a cache."""
         self.output_tokens: int | None = None
 
 

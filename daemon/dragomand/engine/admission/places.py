@@ -1,9 +1,9 @@
 """How many may run at once, and how many more where those who run wait for them.
 
-Theory. Whoever holds a place may wait for something that it has started itself and that needs a place too: a
-turn whose tool asks the daemon again. Were places simply counted, it could wait for itself. So each depth (how
-many turns are above it) has a few places that only it can take: something at depth d waits only for what runs
-at its own depth or below it, where it waits in turn only for what is deeper; the deepest waits for nobody.
+Theory. Whoever holds a place may wait for something that it has started itself and that needs a place too:
+a turn whose tool asks the daemon again. Were places simply counted, it could wait for itself. So each depth
+(how many turns are above it) has a few places that only it can take: something at depth d waits only for what
+runs at its own depth, which waits in turn only for what is deeper; the deepest waits for nobody.
 """
 
 EWMA = 0.2

@@ -55,7 +55,12 @@ class Pool:
     __slots__ = ("batch", "ceiling", "credential", "limiter", "models", "provider")
 
     def __init__(
-        self, credential: Credential, models: str, provider: ProviderBreaker, settings: DoorSettings, now: float
+        self,
+        credential: Credential,
+        models: str,
+        provider: ProviderBreaker,
+        settings: DoorSettings,
+        now: float,
     ) -> None:
         """Begin with nothing known."""
         self.credential = credential
@@ -90,7 +95,7 @@ class Pool:
             text = f"A few calls try whether {which} is back."
             return Blocked("breaker", text, now + provider.breaker.timeout_s)
         why = f" The last failure: {provider.reason}" if provider.reason else ""
-        text = f"Circuit breaker open, service degraded: {which} failed too often; next try in {wait:.1f} s.{why}"
+        text = f"Circuit breaker open, service degraded: {which} failed; next try in {wait:.1f} s.{why}"
         refusal = None
         if asked.priority == "interactive":
             refusal = EngineError("circuit_open", text, retry_after_ms=max(1, round(wait * 1000)))

@@ -24,6 +24,8 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Calls at once of a pool of which nothing is known yet; None: `max_calls`."""
     max_nested: int = 1
     """How many of each depth may run where no place is free: who waits for them holds one."""
+    keep_for_people: bool = True
+    """Whether batch leaves the last place free while a person was active lately."""
     max_depth: int = 8
     """How deep turns may start turns."""
     max_queued: int = 512

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from dragomand.engine.errors import EngineError
+from dragomand.policy.fair_queue import served
 from dragomand.policy.rate_limiter import Estimate, RateLimiter
 
 from .asked import Asked, Blocked, Spending
@@ -87,14 +88,16 @@ class TurnGate:
         self.places.enter(depth)
         return permit
 
-    def end(self, permit: Permit, now: float) -> float:
-        """A turn is over; returns what it counts as beyond what was expected of it."""
+    def end(self, permit: Permit, now: float) -> float | None:
+        """A turn is over; returns what it took in the queue's measure, None: unknown."""
         self.places.leave(permit.depth, now - permit.since)
         if permit.charge is not None:
             self.rate_of(permit.asked.credential).finish(permit.charge, now, succeeded=None)
         if permit.reservation is not None:
             permit.reservation.settle(permit.cost_usd)
-        return 0.0
+        if permit.input_tokens is None:
+            return None
+        return served(permit.input_tokens, permit.output_tokens or 0)
 
     def refusal(self, asked: Asked) -> EngineError | None:
         """Return why one that arrives need not wait at all."""
@@ -107,7 +110,7 @@ class TurnGate:
         free = self.free_bytes()
         if free is None or free >= least:
             return None
-        text = f"{free >> 20} MiB of memory are free; one more process needs {least >> 20} MiB (limits.minFreeMemory)."
+        text = f"{free >> 20} MiB of memory are free; a turn needs {least >> 20} (limits.minFreeMemory)."
         return Blocked("memory", text, now + MEMORY_AGAIN_S)
 
     def _configure(self, rate: RateLimiter) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dragoman_sim import Reply, Rule, Simulator, ToolUse, When
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.interface import UpstreamError
@@ -20,7 +20,7 @@ class Front:
     def __init__(self, world: Any, sim: Simulator) -> None:
         runtime = world.root / "run"
         runtime.mkdir(mode=0o700)
-        admission = Admission(max_running=1, max_queued=9, max_queued_per_client=9, clock=time.monotonic)
+        admission = Admission(DoorSettings(), clock=time.monotonic)
         self.calls = Calls(admission, clock=time.time, queue_timeout_s=60)
         self.gateway = Gateway(
             calls=self.calls,

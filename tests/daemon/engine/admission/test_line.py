@@ -5,19 +5,20 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
-from dragomand.engine.admission import Admission, Permit
+from dragomand.engine.admission import Admission, Asked, DoorSettings, Permit, Told
 from dragomand.engine.errors import EngineError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
 def door(max_running: int = 1, max_queued: int = 10, max_queued_per_client: int = 10) -> Admission:
-    return Admission(
+    figures = DoorSettings(
         max_running=max_running,
         max_queued=max_queued,
         max_queued_per_client=max_queued_per_client,
-        clock=asyncio.get_running_loop().time,
+        keep_for_people=False,
     )
+    return Admission(figures, clock=asyncio.get_running_loop().time)
 
 
 class Guest:
@@ -30,13 +31,12 @@ class Guest:
         priority: Any = "interactive",
         timeout_s: float | None = None,
     ) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.told: list[Told] = []
         self.inside = asyncio.Event()
         self.leave = asyncio.Event()
         self.permit: Permit | None = None
-        self._door: AbstractAsyncContextManager[Permit] = admission.admit(
-            client, priority=priority, timeout_s=timeout_s, waiting=lambda *why: self.told.append(why)
-        )
+        asked = Asked(client=client, priority=priority, timeout_s=timeout_s)
+        self._door: AbstractAsyncContextManager[Permit] = admission.admit(asked, self.told.append)
         self.task = asyncio.create_task(self._visit())
 
     async def _visit(self) -> None:
@@ -75,7 +75,7 @@ async def test_the_others_wait_are_told_so_once_and_enter_in_turn() -> None:
     guests = [Guest(admission) for _ in range(4)]
     await settle()
     assert [guest.inside.is_set() for guest in guests] == [True, False, False, False]
-    assert [guest.told for guest in guests] == [
+    assert [[(told.reason, told.position) for told in guest.told] for guest in guests] == [
         [],
         [("concurrency", 0)],
         [("concurrency", 1)],
@@ -188,7 +188,7 @@ async def test_cancelled_in_the_instant_of_the_grant() -> None:
 async def test_a_permit_is_given_back_however_the_block_ends(how: BaseException) -> None:
     admission = door()
     with suppress(type(how)):
-        async with admission.admit("ann", priority="batch", timeout_s=None, waiting=lambda *_: None):
+        async with admission.admit(Asked(client="ann", priority="batch")):
             raise how
     assert admission.running == 0
 
@@ -202,7 +202,7 @@ async def test_a_sink_that_fails_costs_no_place() -> None:
         raise LookupError("sink")
 
     with pytest.raises(LookupError):
-        async with admission.admit("ann", priority="batch", timeout_s=None, waiting=fail):
+        async with admission.admit(Asked(client="ann", priority="batch"), fail):
             pytest.fail("was let in")
     assert admission.queued == 0
     await inside.go()
@@ -249,13 +249,6 @@ async def test_idle_is_told_and_can_be_waited_for() -> None:
     await second.go()
     await idle
     assert told == [0]
-
-
-def test_bounds() -> None:
-    async def bounds() -> tuple[int, int, int]:
-        return door(2, 7, 3).bounds
-
-    assert asyncio.run(bounds()) == (2, 7, 3)
 
 
 steps = st.lists(
@@ -322,7 +315,7 @@ async def test_calls_have_permits_of_their_own() -> None:
     admission = door(max_running=1)
     told: list[int] = []
     admission.on_idle = lambda: told.append(1)
-    async with admission.admit_call("ann", priority="interactive", timeout_s=None):
+    async with admission.admit_call(Asked(client="ann")):
         assert (admission.running, admission.calls_running, admission.calls_queued) == (0, 1, 0)
         turn = Guest(admission)
         await turn.inside.wait()  # a turn is not kept waiting by a call
@@ -333,4 +326,3 @@ async def test_calls_have_permits_of_their_own() -> None:
         assert not idle.done()
     assert told == [1]
     await idle
-    assert admission.max_calls == 16
