@@ -19,4 +19,4 @@ class Caller:
     approver: Approver | None = None
     """None: this client cannot be asked, so what needs asking is denied."""
     parent_turn: str | None = None
-    """The turn whose Claude Code process the client descends from: that turn may wait for what it asks for."""
+    """The turn whose Claude Code process the client descends from: it may wait for what this one asks for."""

@@ -40,20 +40,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.jumping.now
 
 
-def in_virtual_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run *main* to its end."""
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run *main* to its end, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main())
-
-
-def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a test run in virtual time."""
-
-    def run(*given: Any, **named: Any) -> None:
-        in_virtual_time(lambda: test(*given, **named))
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+        runner.run(main)
 
 
 def door(*, chance: float = 0.0, **figures: Any) -> Admission:
@@ -125,7 +115,7 @@ async def settle() -> None:
 class Kit:
     """What the tests here use of this file."""
 
-    virtual = staticmethod(virtual)
+    run = staticmethod(run)
     door = staticmethod(door)
     Guest = Guest
     settle = staticmethod(settle)

@@ -17,7 +17,6 @@ def overloaded(permit: Permit) -> None:
 def test_the_61st_query_of_a_minute_waits(at: Any) -> None:
     """04.17, 04.2, TS.23, 03.27: it is not refused, it waits for its second; likewise the 62nd."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=100, queries_per_minute=60)
         guests = [at.Guest(door, stays_s=0.0) for _ in range(62)]
@@ -33,13 +32,12 @@ def test_the_61st_query_of_a_minute_waits(at: Any) -> None:
         assert guests[60].permit.queued_ms in (1000, 1001)
         assert set(guests[60].permit.reasons) == {"rate"}
 
-    run()
+    at.run(run())
 
 
 def test_one_whose_deadline_is_nearer_than_its_turn_is_refused_at_once(at: Any) -> None:
     """04.5, 04.12: `rate_limited`, with when to come again."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=100, queries_per_hour=2)
         for _ in range(2):
@@ -50,13 +48,12 @@ def test_one_whose_deadline_is_nearer_than_its_turn_is_refused_at_once(at: Any) 
         assert error.data["retry_after_ms"] == 1_800_000
         assert (door.running, door.queued) == (0, 0)
 
-    run()
+    at.run(run())
 
 
 def test_the_breaker_opens_refuses_at_once_and_closes_again(at: Any) -> None:
     """04.18, 04.6 to 04.11, 00.31, 00.32."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(chance=0.5)
         changes: list[str] = []
@@ -78,11 +75,10 @@ def test_the_breaker_opens_refuses_at_once_and_closes_again(at: Any) -> None:
         assert changes == ["open", "half_open", "closed"]
         assert trials[2].waited_s == 1.0  # recovery within one half-open window
 
-    run()
+    at.run(run())
 
 
 def test_batch_waits_until_the_provider_is_back(at: Any) -> None:
-    @at.virtual
     async def run() -> None:
         door = at.door(chance=0.5)
         for _ in range(5):
@@ -92,13 +88,12 @@ def test_batch_waits_until_the_provider_is_back(at: Any) -> None:
         assert [round(job.waited_s) for job in jobs] == [60, 60, 61, 61, 61]
         assert {told.reason for job in jobs for told in job.told} == {"breaker"}
 
-    run()
+    at.run(run())
 
 
 def test_a_pause_holds_for_the_whole_pool_then_one_tries(at: Any) -> None:
     """04.19 with a `retry-after`: nothing before it, then one, then twice as many for each success."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(chance=1.0)
 
@@ -119,13 +114,12 @@ def test_a_pause_holds_for_the_whole_pool_then_one_tries(at: Any) -> None:
         assert error.kind == "throttled"
         assert error.data["retry_after_ms"] == 11_000
 
-    run()
+    at.run(run())
 
 
 def test_a_used_up_quota_parks_and_costs_one_call(at: Any) -> None:
-    """Turns and calls wait for the reset, by themselves; one call finds out; who cannot wait is told at once."""
+    """Turns and calls go on by themselves at the reset; one call finds out; who cannot wait is told."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=4)
         parked: list[Any] = []
@@ -162,13 +156,12 @@ def test_a_used_up_quota_parks_and_costs_one_call(at: Any) -> None:
         assert sorted(round(call.waited_s) for call in calls) == [1, 2, 2]  # one tries, then the others
         assert len(sent) == 1
 
-    run()
+    at.run(run())
 
 
 def test_a_refused_credential_is_let_alone(at: Any) -> None:
     """One notification; batch waits, people are told; one tries after a minute; a new one lets all go."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=4, keep_for_people=False)
         news: list[Any] = []
@@ -205,13 +198,12 @@ def test_a_refused_credential_is_let_alone(at: Any) -> None:
         await other.task
         await asyncio.gather(*(call.task for call in calls[1:]))
 
-    run()
+    at.run(run())
 
 
 def test_nothing_waits_for_itself(at: Any) -> None:
     """One place for turns, one for calls, and turns that start turns seven deep, three of each."""
 
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=1, max_calls=1)
         ran: list[str] = []
@@ -235,11 +227,10 @@ def test_nothing_waits_for_itself(at: Any) -> None:
         assert (door.running, door.calls_running) == (0, 0)
         await door.until_idle()
 
-    run()
+    at.run(run())
 
 
 def test_turns_that_start_turns_for_ever_are_stopped(at: Any) -> None:
-    @at.virtual
     async def run() -> None:
         door = at.door(max_running=1, max_depth=3)
         chain = [at.Guest(door, turn_id=f"t{d}", parent=f"t{d - 1}" if d else None) for d in range(4)]
@@ -251,4 +242,4 @@ def test_turns_that_start_turns_for_ever_are_stopped(at: Any) -> None:
         for guest in chain:
             await guest.go()
 
-    run()
+    at.run(run())
