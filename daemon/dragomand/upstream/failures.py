@@ -26,7 +26,7 @@ SPENT = ("spend limit", "credit balance is too low", "usage limits", "spend cap"
 """Words by which the API tells of a quota, where it gives no code."""
 SPENT_CODES = ("enforced_spend_limit_reached",)
 """`error.details.error_code` of a quota."""
-NOT_PAID_FOR = ("credits_required", "extra usage is required")
+NOT_PAID_FOR = ("credits_required", "requires_usage_credits", "extra usage is required")
 """The request needs what is not paid for (a long context, a model): it fails alone, others do not."""
 
 _BY_STATUS: dict[int, FailureCategory] = {
@@ -125,7 +125,9 @@ def of_event(error_type: str, message: str, request_id: str | None, now: float |
     status = _STATUS_OF.get(error_type, 500)
     category = category_of(status, error_type, message)
     text = message or f"The Messages API broke the answer off: {error_type or 'no reason given'}."
-    resets_at = None if now is None or category != "quota" else regained_at(message, now)
+    resets_at = None
+    if now is not None and category == "quota":
+        resets_at = regained_at(message, now) or month_ends_at(message, now)
     return Failure(category, text[:_MOST_TEXT], status=status, resets_at=resets_at, detail=request_id)
 
 

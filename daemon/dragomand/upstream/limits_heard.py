@@ -1,8 +1,9 @@
 """What the provider says of its limits, as facts: one vocabulary for both upstreams and the gateway.
 
 Whatever comes from outside is believed within bounds only: a number is finite and not negative, an instant
-neither long past nor far ahead, nothing remains above its limit. What is not believed is left out and counted;
-nothing raises. A fact may be heard twice, or late: `LimitsKnown` keeps, of each limit, the one sent last.
+neither long past nor far ahead, nothing remains above its limit. What is not believed is left out and
+counted; nothing raises. A fact may be heard twice, or late: `LimitsKnown` keeps, of each limit, the one that
+was sent last.
 """
 
 import math
