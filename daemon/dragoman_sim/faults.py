@@ -26,6 +26,7 @@ NAMED: dict[str, Fault] = {
     "too_large": Status(413),
     "rate_limited": Status(429, retry_after=1),
     "rate_limited_date": Status(429, retry_after_date_s=2),
+    "rate_limited_ms": Status(429, headers={"retry-after-ms": "1500"}),
     "rate_limited_bare": Status(429),
     "spend_cap": Status(429, error_code=SPEND_CAP, message="Your organization's spend limit is reached."),
     "server_error": Status(500),

@@ -22,7 +22,7 @@ from dragomand.upstream.limits_heard import (
     instant_of,
 )
 
-SPENT = ("spend limit", "credit balance is too low", "usage limits", "spend cap")
+SPENT = ("spend limit", "credit balance is too low", "api usage limits", "spend cap")
 """Words by which the API tells of a quota, where it gives no code."""
 SPENT_CODES = ("enforced_spend_limit_reached",)
 """`error.details.error_code` of a quota."""
