@@ -13,8 +13,14 @@ MOST_SAID = 65_536
 """So many bytes of a refusal are read."""
 
 
+_LONGEST_MODEL = 200
+
+
 class _Asked(msgspec.Struct):
     model: str | None = None
+
+
+_asked = msgspec.json.Decoder(_Asked).decode
 
 
 class Overheard:
@@ -60,9 +66,10 @@ class Overheard:
 def model_of(body: bytes) -> str | None:
     """Return whom a request is for; None if it does not say."""
     try:
-        return msgspec.json.decode(body, type=_Asked).model
+        model = _asked(body).model
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return None if model is None else model[:_LONGEST_MODEL]
 
 
 def counts(path: str) -> bool:
