@@ -75,5 +75,3 @@ def model_of(body: bytes) -> str | None:
 def counts(path: str) -> bool:
     """Tell whether the limits that an answer under *path* tells of are those of messages."""
     return path == "/v1/messages"
-
-

@@ -1,8 +1,6 @@
 """Which headers pass, and what is read from them."""
 
-from datetime import UTC, datetime
 
-import pytest
 from dragomand.gateway.headers import request_headers, response_headers
 
 

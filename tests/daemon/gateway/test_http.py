@@ -1,9 +1,9 @@
 """Calls through the gateway, by an ordinary HTTP client, with the simulator as the provider."""
 
 import asyncio
-import time
 import json
 import ssl
+import time
 from typing import Any
 
 import aiohttp

@@ -98,8 +98,8 @@ FIVE = {U + "representative-claim": "five_hour", U + "reset": "1800009000"}
         ({**FIVE, U + "status": "allowed", U + "7d-status": "rejected"}, "throttle", None, None),
         ({U + "5h-status": "allowed", U + "7d-status": "rejected"}, "throttle", None, None),
         (
-            {U + "representative-claim": "nine_months", U + "5h-status": "rejected", U + "5h-reset": "1800000005",
-             U + "7d-status": "rejected", U + "7d-reset": "1800000009"},
+            {U + "representative-claim": "nine_months", U + "5h-status": "rejected",
+             U + "5h-reset": "1800000005", U + "7d-status": "rejected", U + "7d-reset": "1800000009"},
             "quota", "seven_day", NOW + 9,
         ),
         ({U + "representative-claim": "five_hour", U + "status": "rejected", "retry-after": "60"},

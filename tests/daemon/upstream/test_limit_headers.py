@@ -109,7 +109,9 @@ def test_every_form_of_the_pause(headers: dict[str, str], pause: float | None) -
     assert found.absurd == unreadable
 
 
-@pytest.mark.parametrize(("said", "meant"), [("true", True), (" FALSE", False), ("maybe", None), (None, None)])
+@pytest.mark.parametrize(
+    ("said", "meant"), [("true", True), (" FALSE", False), ("maybe", None), (None, None)]
+)
 def test_whether_to_repeat_it(said: str | None, meant: bool | None) -> None:
     assert heard({} if said is None else {"x-should-retry": said}).should_retry is meant
 
@@ -182,9 +184,7 @@ def test_absurd_counts_are_left_out_and_counted(value: str) -> None:
 
 
 def test_no_more_remains_than_there_is() -> None:
-    found = heard(
-        {"anthropic-ratelimit-requests-limit": "5", "anthropic-ratelimit-requests-remaining": "6"}
-    )
+    found = heard({"anthropic-ratelimit-requests-limit": "5", "anthropic-ratelimit-requests-remaining": "6"})
     assert (found.requests, found.absurd) == (Allowance(limit=5), 1)
 
 
@@ -219,7 +219,8 @@ VALUES = st.one_of(
     st.datetimes().map(str),
     st.datetimes().map(lambda at: at.isoformat() + "Z"),
     st.sampled_from(["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "allowed", "rejected",
-                     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "Mon, 1 Jan 99999 0:0:0 +9999"]),
+                     "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
+                     "Mon, 1 Jan 99999 0:0:0 +9999"]),
 )  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def test_whatever_stands_in_headers_never_raises(headers: list[tuple[str, str]],
     found = read(headers, sent_order=0, now=now)
     assert found.absurd >= 0
     for each in found.allowances.values():
-        assert each.limit is None or 0 <= each.limit
+        assert each.limit is None or each.limit >= 0
         assert each.limit is None or each.remaining is None or 0 <= each.remaining <= each.limit
         assert each.resets_at is None or abs(each.resets_at - now) <= 86_400
     for window in found.windows:

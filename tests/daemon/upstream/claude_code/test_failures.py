@@ -9,6 +9,8 @@ from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard, Window
 
 NOW = 1_800_000_000.0
+FEBRUARY = 1_801_440_000.0
+REGAIN = "You will regain access on 2027-02-01 at 00:00 UTC"
 
 
 def failed(**more: Any) -> Result:
@@ -88,9 +90,8 @@ def test_a_refused_window_is_a_quota_with_its_reset() -> None:
         (failed(api_error_status=429, api_error="usage_limit_reached"), "quota", None),
         (failed(api_error_status=429, api_error_type="billing_error"), "quota", None),
         (failed(api_error_status=429, api_error="model_requires_usage_credits"), "caller", None),
-        (failed(api_error_status=429, result="exceed your account's monthly spend limit"), "quota", 1801440000),
-        (failed(api_error_status=400, result="API usage limits. You will regain access on 2027-02-01 at 00:00 UTC."),
-         "quota", 1801440000),
+        (failed(api_error_status=429, result="your account's monthly spend limit"), "quota", FEBRUARY),
+        (failed(api_error_status=400, result=f"API usage limits. {REGAIN}."), "quota", FEBRUARY),
         (failed(api_error_status=400, result="API usage limits."), "quota", None),
     ],
 )  # fmt: skip

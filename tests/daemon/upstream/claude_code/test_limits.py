@@ -1,4 +1,4 @@
-"""What Claude Code says of limits: frames as a table, and those of the real CLI, recorded from the simulator."""
+"""What Claude Code says of limits: frames as a table, and those of the real CLI as they come."""
 
 import json
 import time
@@ -61,7 +61,7 @@ def test_the_deciding_window_comes_first_and_the_others_after_it() -> None:
 @pytest.mark.parametrize(
     ("info", "refused", "window", "resets_at"),
     [
-        ({"status": "rejected", "resetsAt": AT, "rateLimitType": "seven_day_opus"}, True, "seven_day_opus", AT),
+        ({"status": "rejected", "resetsAt": AT, "rateLimitType": "seven_day"}, True, "seven_day", AT),
         ({"status": "rejected", "resetsAt": AT, "rateLimitType": "brand_new"}, True, "brand_new", AT),
         ({"status": "rejected", "resetsAt": AT}, True, None, AT),
         ({"status": "rejected"}, True, None, None),

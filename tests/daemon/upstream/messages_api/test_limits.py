@@ -39,9 +39,7 @@ async def test_a_success_says_how_much_is_left(kit: Any) -> None:
 @pytest.mark.parametrize(
     ("form", "least", "most"), [("seconds", 1, 60), ("date", 0, 62), ("ms", 0, 60), ("none", None, None)]
 )
-async def test_a_throttle_in_every_form(
-    kit: Any, form: Any, least: float | None, most: float | None
-) -> None:
+async def test_a_throttle_in_every_form(kit: Any, form: Any, least: float | None, most: float | None) -> None:
     said, outcomes, counts = await turns(kit, Limits(requests_per_minute=1, retry_after=form))
     failure, heard = outcomes[1].failure, said[1]
     assert heard.failure == failure
