@@ -39,10 +39,10 @@ class Failure:
     """The pause that was asked for; only with `throttle` and `overload`."""
     resets_at: float | None = None
     """Unix seconds at which a quota is available again; None: nobody said, or only once somebody pays."""
-    window: str | None = None
-    """Which limit window is used up (`five_hour`, `seven_day_opus` …), where it is one."""
     detail: str | None = None
     """E.g. the last lines of stderr, redacted."""
+    window: str | None = None
+    """Which limit window is used up (`five_hour`, `seven_day_opus` …), where it is one."""
 
 
 class UpstreamError(Exception):

@@ -66,6 +66,8 @@ class LimitsHeard:
     """HTTP status of the answer."""
     model: str | None = None
     """Whom the call was for; limits are shared by models of one kind."""
+    message_id: str | None = None
+    """The message of the turn that the call was made for, where it is known."""
     requests: Allowance | None = None
     tokens: Allowance | None = None
     """Of both directions together."""

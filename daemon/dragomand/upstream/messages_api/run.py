@@ -80,12 +80,11 @@ class MessagesRun:
 
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`. One call, which is not repeated."""
-        del message_id  # the API knows none
         if self._task is not None:
             raise RuntimeError("A turn is running on this run already.")
         self._interrupted = False
         asked = HistoryMessage("user", prompt)
-        task = self._task = asyncio.create_task(self._call(asked, sink))
+        task = self._task = asyncio.create_task(self._call(asked, message_id, sink))
         try:
             outcome = await task
         finally:
@@ -116,7 +115,7 @@ class MessagesRun:
 
     # -- one call
 
-    async def _call(self, asked: HistoryMessage, sink: EventSink) -> TurnOutcome:
+    async def _call(self, asked: HistoryMessage, message_id: str, sink: EventSink) -> TurnOutcome:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
@@ -125,7 +124,7 @@ class MessagesRun:
         began = loop.time()
         failure: Failure | None = None
         try:
-            failure = await self._exchange(asked, answer, watchdog)
+            failure = await self._exchange(asked, message_id, answer, watchdog)
         except asyncio.CancelledError:
             if watchdog.late is not None and not self._interrupted:
                 failure = Failure("overload", f"The Messages API {watchdog.late}.")
@@ -137,7 +136,9 @@ class MessagesRun:
             watchdog.stop()
         return _outcome(answer, failure, round((loop.time() - began) * 1000))
 
-    async def _exchange(self, asked: HistoryMessage, answer: Answer, watchdog: Watchdog) -> Failure | None:
+    async def _exchange(
+        self, asked: HistoryMessage, message_id: str, answer: Answer, watchdog: Watchdog
+    ) -> Failure | None:
         """Make the call and read its answer to the end; returns why there is none."""
         key = self._api_key()
         if key is None:
@@ -148,7 +149,7 @@ class MessagesRun:
             self._url, data=body, headers=headers_of(key), allow_redirects=False
         ) as response:
             model = resolve(self._spec.model or self._settings.model)
-            heard = heard_of(response, sent_order, model)
+            heard = replace(heard_of(response, sent_order, model), message_id=message_id)
             if response.status != 200:
                 return await refused(response, heard, self._on_limits)
             self._on_limits(heard)

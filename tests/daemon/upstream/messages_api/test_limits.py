@@ -31,6 +31,7 @@ async def test_a_success_says_how_much_is_left(kit: Any) -> None:
     assert one.requests.resets_at is not None
     assert 0 < one.requests.resets_at - one.heard_at < 60
     assert one.sent_order < two.sent_order
+    assert one.message_id == "m"
     assert one.model is not None
     assert one.model.startswith("claude-haiku")
     assert one.absurd == 0
