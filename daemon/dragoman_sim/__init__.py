@@ -58,6 +58,7 @@ from dragoman_sim.script import (
     Tokens,
     ToolUse,
     When,
+    Window,
     load_script,
     read_script,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Tokens",
     "ToolUse",
     "When",
+    "Window",
     "load_script",
     "read_script",
 ]

@@ -152,6 +152,7 @@ class System(Frame, tag="system", kw_only=True):
     model: str | None = None
     claude_code_version: str | None = None
     attempt: int = 0
+    max_retries: int | None = None
     retry_delay_ms: float | None = None
     error_status: int | None = None
     error: str | None = None
@@ -165,16 +166,22 @@ class Lifecycle(Frame, tag="command_lifecycle", kw_only=True):
 
 
 class RateLimitInfo(msgspec.Struct, rename="camel"):
-    """One limit window."""
+    """What the provider says of the limit windows. Nothing in it is trusted before `limits` has judged it."""
 
-    status: str = ""
-    resets_at: float | None = None
-    rate_limit_type: str | None = None
-    utilization: float | None = None
+    status: Any = None
+    """Of the window that decides."""
+    resets_at: Any = None
+    rate_limit_type: Any = None
+    utilization: Any = None
+    unified_windows: Any = None
+    """Every window by its name: `{utilization, resetsAt, status, surpassedThreshold}`."""
+    overage_status: Any = None
+    is_using_overage: Any = None
+    """What is beyond the window is being paid for: requests are answered although it is `rejected`."""
 
 
 class RateLimitEvent(Frame, tag="rate_limit_event", kw_only=True):
-    """News about a limit window."""
+    """News about the limit windows."""
 
     rate_limit_info: RateLimitInfo
 
@@ -186,6 +193,8 @@ class Result(Frame, tag="result", kw_only=True):
     subtype: str = ""
     api_error_status: int | None = None
     api_error_type: str | None = None
+    api_error: str | None = None
+    """Claude Code's own word, e.g. `usage_limit_reached`."""
     terminal_reason: str | None = None
     result: str | None = None
     errors: list[Any] | None = None
