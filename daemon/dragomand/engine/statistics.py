@@ -1,9 +1,10 @@
-"""What was asked and what it took, since somebody began to count: sums over the rows of spending (03.17, 03.18).
+"""What was asked and what it took, since somebody began to count: sums over the rows of spending (03.17 f.).
 
 Nothing is counted in memory, so that nothing is lost with the daemon.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from dragoman_protocol.session import Usage
@@ -35,8 +36,8 @@ class Statistics:
     async def get(self, caller: Caller, since: float | None) -> StatsGetResult:
         """Return the counts from *since* on (None: since the reset).
 
-        Everybody sees the total and the models; clients and projects only with `admin` or `read-all-sessions`,
-        else its own name alone. Raises `storage_failed`.
+        Everybody sees the total and the models; the clients and projects only with `admin` or
+        `read-all-sessions`, else of the clients itself. Raises `storage_failed`.
         """
         with storage_errors():
             reset = await self._store.get_state(_SINCE)
@@ -67,7 +68,7 @@ class Statistics:
         return [NamedCounts(name=name, **figures(sums)) for name, sums in found]
 
 
-def figures(sums: SpendSums) -> dict[str, object]:
+def figures(sums: SpendSums) -> dict[str, Any]:
     """Return the fields of `Counts`."""
     known = sums.turns - sums.cost_unknown
     ended = sums.completed + sums.failed + sums.stopped
