@@ -20,7 +20,7 @@ class Estimates:
         self._means: dict[tuple[str, str], int] = {}
 
     def of(self, upstream: str, model: str | None, cap: int | None = None) -> int:
-        """Return what a turn of *model* (None: the upstream's own choice) will probably cost, at most *cap*."""
+        """Return what a turn of *model* (None: the upstream's choice) will probably cost, at most *cap*."""
         mean = self._means.get((upstream, model or ""), GUESS.get(upstream, 0))
         return mean if cap is None else min(mean, cap)
 

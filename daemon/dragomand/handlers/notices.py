@@ -6,8 +6,6 @@ from dragoman_protocol.breaker import BreakerChangedParams
 from dragoman_protocol.budget import BudgetExhaustedParams, BudgetWarningParams
 from dragoman_protocol.limits import LimitsParkedParams
 
-from dragomand.server.server import Server
-
 Notice = LimitsParkedParams | BreakerChangedParams | BudgetWarningParams | BudgetExhaustedParams
 
 _METHOD: dict[type[Notice], str] = {
@@ -21,10 +19,13 @@ WANTED = "limits"
 """The capability of a client that is told: `{"limits": true}` in `initialize`."""
 
 
-def notifier(server: Server) -> Callable[[Notice], None]:
-    """Return what tells a notice to every connection that wants it."""
+def notifier(broadcast: Callable[[str, object, str], None]) -> Callable[[Notice], None]:
+    """Return what tells a notice to every connection that wants it.
+
+    *broadcast* takes a method, its parameters and the capability of those that are told.
+    """
 
     def tell(notice: Notice) -> None:
-        server.broadcast(_METHOD[type(notice)], notice, capability=WANTED)
+        broadcast(_METHOD[type(notice)], notice, WANTED)
 
     return tell

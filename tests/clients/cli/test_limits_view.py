@@ -84,8 +84,8 @@ def test_everything_at_once() -> None:
         "  inputTokens              ░░░░░░░░░░░░ 0 of 100 left, 20 of debt, +4/h",
         "",
         "The account's windows",
-        "  five_hour                █████████░░░ 75% used, allowed_warning, resets 13:00 (in 1 h)"
-         "; at this pace used up 12:30 (in 30 min)",
+        ("  five_hour                █████████░░░ 75% used, allowed_warning, resets 13:00 (in 1 h)"
+         "; at this pace used up 12:30 (in 30 min)"),
         "  seven_day                rejected",
         "",
         "Budget (estimated)",
@@ -129,8 +129,8 @@ def test_why_something_waits() -> None:
     )  # fmt: skip
     assert list(explanation(found, NOON)) == [
         "1. turn of nvim in session 12345678, interactive, waits for 2 s",
-        "   60 queries a minute are used up. It is next. Expected to run 12:00 (in 4 s)."
-         " Given up 12:01 (in 1 min).",
+        ("   60 queries a minute are used up. It is next. Expected to run 12:00 (in 4 s)."
+         " Given up 12:01 (in 1 min)."),
         "2. call of c2, batch, waits for 0 s",
         "   All places are taken. 2 others before it.",
         "Running:",
