@@ -38,8 +38,8 @@ FolderOrEmpty = Annotated[
 UrlOrEmpty = Annotated[
     str, Meta(pattern=r"\A(https?://[^\s/@]+(/\S*)?)?\Z", description="an http or https URL, or nothing")
 ]
-Rate = Annotated[int, Meta(ge=0, le=1_000_000_000, description="a whole number, 0 for no such limit,")]
-Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="an amount in dollars, 0 for no cap,")]
+Rate = Annotated[int, Meta(ge=0, le=1_000_000_000, description="a whole number")]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="an amount in dollars")]
 Variable = Annotated[
     str,
     Meta(
@@ -143,17 +143,17 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     queue_timeout_ms: Milliseconds = 60_000
     """How long a turn waits for its start before it is given up; `batch` ones wait without limit."""
     queries_per_minute: Rate = 60
-    """How many turns may begin in a minute, of all clients together (04.2)."""
+    """How many turns may begin in a minute, of all clients together (04.2); 0: any."""
     queries_per_hour: Rate = 1_000
-    """How many turns may begin in an hour, of all clients together (04.3)."""
+    """How many turns may begin in an hour, of all clients together (04.3); 0: any."""
     requests_per_minute: Rate = 0
-    """How many API calls may begin in a minute, for each family of models. What the provider says
-    holds too."""
+    """How many API calls may begin in a minute, for each family of models. 0: as many as the
+    provider lets."""
     input_tokens_per_minute: Rate = 0
     """How many tokens API calls may bring in a minute, for each family of models; not those read from a
-    cache."""
+    cache; 0: as many as the provider lets."""
     output_tokens_per_minute: Rate = 0
-    """How many tokens API calls may be answered with in a minute, for each family of models."""
+    """How many tokens API calls may be answered with in a minute, for each family of models; 0: likewise."""
     people_place: Switch = True
     """Whether one place is kept free for people while one was active in the last five minutes."""
 
@@ -181,7 +181,10 @@ class RetrySettings(_Section, frozen=True, kw_only=True):
 
 
 class BudgetSettings(_Section, frozen=True, kw_only=True):
-    """What may be spent, in US dollars, as far as costs can be estimated; `budget/set` goes before."""
+    """What may be spent, in US dollars, as far as costs can be estimated; 0: no cap.
+
+    A cap that `budget/set` sets goes before.
+    """
 
     hour_usd: Dollars = 10.0
     """In each hour, all clients together (04.4)."""

@@ -63,7 +63,7 @@ async def test_what_a_newer_version_left_is_left_alone(store: Store) -> None:
     ("settings", "clients", "path", "said"),
     [
         ({"limits.rates": 1}, {}, "$.settings['limits.rates']", "not a limit that can be set"),
-        ({"limits.rate": 101}, {}, "$.settings['limits.rate']", "expected a whole number from 0 to 100, got 101"),
+        ({"limits.rate": 101}, {}, "$.settings['limits.rate']", "expected a whole number from 0 to 100"),
         ({"limits.rate": "7"}, {}, "$.settings['limits.rate']", "got '7'"),
         ({"limits.rate": True}, {}, "$.settings['limits.rate']", "got True"),
         ({"limits.place": 1}, {}, "$.settings['limits.place']", "got 1"),
