@@ -3,8 +3,8 @@
 Theory. It remembers the times of the crashes of the last `window_s` seconds. With `most` of them it opens:
 `refusal` gives the seconds until the next attempt may be made. After that time one attempt is let through
 (half open); its success closes the breaker and forgets the crashes, its crash opens it again, for twice as
-long, at most `longest_s`. An attempt that never reports back (it was cancelled) blocks the others no longer
-than one opening lasts. Time is an argument and may stand still, not run backwards.
+long, at most `longest_s`. An attempt that never reports back (it was cancelled) blocks the others no
+longer than one opening lasts. Time is an argument and may stand still, not run backwards.
 """
 
 from collections import deque
