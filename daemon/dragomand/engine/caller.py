@@ -3,10 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
 Approver = Callable[[PermissionRequestParams], Awaitable[PermissionDecision]]
 """Asks the client's person; raises when the client cannot be asked any more. Its caller bounds the wait."""
+
+BudgetAsker = Callable[[BudgetRaiseParams], Awaitable[BudgetRaiseResult]]
+"""Asks the client's person whether more may be spent; otherwise like `Approver`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +22,5 @@ class Caller:
     scopes: frozenset[str]
     approver: Approver | None = None
     """None: this client cannot be asked, so what needs asking is denied."""
+    budget_asker: BudgetAsker | None = None
+    """None: this client cannot be asked, so a cap that is reached stays."""

@@ -24,6 +24,10 @@ _SUMS = """
     coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(cache_read_tokens), 0),
     coalesce(sum(cache_creation_tokens), 0), coalesce(sum(queued_ms), 0), coalesce(sum(duration_ms), 0)
 """
+_CHARGED: dict[Grouping, str] = {
+    name: f"SELECT coalesce(sum(charged), 0) FROM spend WHERE {name} = ? AND started_at >= ?"  # noqa: S608 - ours
+    for name in ("client", "model", "project", "session_id", "tree_id")
+}
 _BY: dict[Grouping, str] = {
     name: f"SELECT {name}, {_SUMS} FROM spend WHERE started_at >= ? AND {name} IS NOT NULL "  # noqa: S608 - ours
     f"GROUP BY {name} ORDER BY sum(charged) DESC, sum(turns) DESC LIMIT ?"
@@ -115,6 +119,17 @@ def by(
     """Return the same told apart by *group*, what cost most first."""
     found = connection.execute(_BY[group], (since, limit))
     return [(values[0], SpendSums(*values[1:])) for values in found]
+
+
+def charged(connection: sqlite3.Connection, group: Grouping | None, key: str, since: float) -> int:
+    """Return what was charged since *since* to those whose *group* is *key*; to all with None."""
+    if group is None:
+        sql = "SELECT coalesce(sum(charged), 0) FROM spend WHERE started_at >= ?"
+        found = connection.execute(sql, (since,))
+    else:
+        found = connection.execute(_CHARGED[group], (key, since))
+    total: int = found.fetchone()[0]
+    return total
 
 
 def started_since(connection: sqlite3.Connection, since: float, limit: int) -> list[float]:

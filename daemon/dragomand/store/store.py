@@ -263,6 +263,12 @@ class Store:
         """Return the same by `group`, what cost most first; rows that have none are left out."""
         return await self._commits.read(lambda db: spending.by(db, group, since, limit))
 
+    async def charged(
+        self, group: spending.Grouping | None = None, key: str = "", *, since: float = 0.0
+    ) -> int:
+        """Return what was charged since `since` to those whose `group` is `key`; to all without a group."""
+        return await self._commits.read(lambda db: spending.charged(db, group, key, since))
+
     async def turns_started(self, since: float, *, limit: int = 10_000) -> list[float]:
         """Return when turns began since `since`, oldest first, the newest `limit`."""
         return await self._commits.read(lambda db: spending.started_since(db, since, limit))
