@@ -38,6 +38,8 @@ FolderOrEmpty = Annotated[
 UrlOrEmpty = Annotated[
     str, Meta(pattern=r"\A(https?://[^\s/@]+(/\S*)?)?\Z", description="an http or https URL, or nothing")
 ]
+Rate = Annotated[int, Meta(ge=0, le=1_000_000_000, description="a whole number")]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="an amount in dollars")]
 Variable = Annotated[
     str,
     Meta(
@@ -139,7 +141,65 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     max_queued_per_client: CountOr0 = 64
     """How many turns of one client wait for their start."""
     queue_timeout_ms: Milliseconds = 60_000
-    """How long a turn waits for its start before it is given up."""
+    """How long a turn waits for its start before it is given up; `batch` ones wait without limit."""
+    queries_per_minute: Rate = 60
+    """How many turns may begin in a minute, of all clients together (04.2); 0: any."""
+    queries_per_hour: Rate = 1_000
+    """How many turns may begin in an hour, of all clients together (04.3); 0: any."""
+    requests_per_minute: Rate = 0
+    """How many API calls may begin in a minute, for each family of models. 0: as many as the
+    provider lets."""
+    input_tokens_per_minute: Rate = 0
+    """How many tokens API calls may bring in a minute, for each family of models; not those read from a
+    cache; 0: as many as the provider lets."""
+    output_tokens_per_minute: Rate = 0
+    """How many tokens API calls may be answered with in a minute, for each family of models; 0: likewise."""
+    people_place: Switch = True
+    """Whether one place is kept free for people while one was active in the last five minutes."""
+
+
+class BreakerSettings(_Section, frozen=True, kw_only=True):
+    """When a provider that fails is left alone, for each host and family of models (04.6 to 04.9)."""
+
+    failure_threshold: Annotated[int, Meta(ge=1, le=1_000, description="a whole number")] = 5
+    """How many failures in a row open it; half of at least five within a minute do too."""
+    timeout_ms: Milliseconds = 60_000
+    """How long it stays open at first; each failure to come back doubles that, to five minutes at most."""
+    half_open_requests: Annotated[int, Meta(ge=1, le=100, description="a whole number")] = 2
+    """How many calls at a time try whether the provider is back."""
+    success_threshold: Annotated[int, Meta(ge=1, le=100, description="a whole number")] = 2
+    """How many of them must succeed to close it."""
+
+
+class RetrySettings(_Section, frozen=True, kw_only=True):
+    """When an API call that failed is made once more, as long as nothing of its answer has been passed on."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=10, description="a whole number")] = 3
+    """How often a call is made at most."""
+    budget: Annotated[int, Meta(ge=0, le=1_000, description="a whole number")] = 10
+    """How many retries all clients together may have in stock; each success adds a tenth of one."""
+
+
+class BudgetSettings(_Section, frozen=True, kw_only=True):
+    """What may be spent, in US dollars, as far as costs can be estimated; 0: no cap.
+
+    A cap that `budget/set` sets goes before.
+    """
+
+    hour_usd: Dollars = 10.0
+    """In each hour, all clients together (04.4)."""
+    day_usd: Dollars = 0.0
+    """In each day (UTC), all clients together."""
+    client_usd: Dollars = 0.0
+    """By each client, by the name it gives itself, in each day."""
+    project_usd: Dollars = 0.0
+    """In each working directory, in each day."""
+    session_usd: Dollars = 0.0
+    """By each session."""
+    tree_usd: Dollars = 0.0
+    """By each orchestration with all below it."""
+    ask_timeout_ms: Milliseconds = 120_000
+    """How long a client may take to answer whether a cap is raised; then it is not."""
 
 
 class GatewaySettings(_Section, frozen=True, kw_only=True):
@@ -222,6 +282,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     claude: ClaudeSettings = ClaudeSettings()
     direct: DirectSettings = DirectSettings()
     limits: LimitsSettings = LimitsSettings()
+    breaker: BreakerSettings = BreakerSettings()
+    retry: RetrySettings = RetrySettings()
+    budget: BudgetSettings = BudgetSettings()
     gateway: GatewaySettings = GatewaySettings()
     query: QuerySettings = QuerySettings()
     permission: PermissionSettings = PermissionSettings()

@@ -92,7 +92,7 @@ def _explanations() -> dict[tuple[str, str], str]:
         for statement, below in zip(node.body, node.body[1:], strict=False):
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 assert isinstance(below, ast.Expr)
-                found[section, statement.target.id] = inspect.cleandoc(ast.literal_eval(below.value))
+                found[section, statement.target.id] = " ".join(ast.literal_eval(below.value).split())
     return found
 
 

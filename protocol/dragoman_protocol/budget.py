@@ -5,8 +5,8 @@ from typing import Literal
 from .values import Params, Value
 
 BudgetScope = Literal["all", "hour", "day", "client", "project", "session", "tree"]
-"""Everything ever (since it was set) · this hour · this day (UTC) · one client by name · one working
-directory · one session · one orchestration with all below it."""
+"""Everything ever · each hour · each day (UTC) · one client by name, each day · one working directory, each
+day · one session · one orchestration with all below it."""
 
 
 class BudgetState(Value):
@@ -23,7 +23,7 @@ class BudgetState(Value):
     """Estimates of those that run now."""
     remaining_usd: float | None = None
     resets_at: float | None = None
-    """Unix seconds; `hour` and `day` alone."""
+    """Unix seconds at which it begins anew; of those that last an hour or a day."""
 
 
 class BudgetGetParams(Params):

@@ -19,7 +19,7 @@ credential was refused · the breaker tries out whether the provider is back · 
 process · the free place is kept for people."""
 
 SettingValue = int | float | str | bool | None
-"""A setting's value on the wire; null: not set, i.e. no such bound."""
+"""A setting's value on the wire."""
 
 
 class CallCounts(Value):

@@ -3,10 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
 Approver = Callable[[PermissionRequestParams], Awaitable[PermissionDecision]]
 """Asks the client's person; raises when the client cannot be asked any more. Its caller bounds the wait."""
+
+BudgetAsker = Callable[[BudgetRaiseParams], Awaitable[BudgetRaiseResult]]
+"""Asks the client's person whether more may be spent; otherwise like `Approver`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +24,5 @@ class Caller:
     """None: this client cannot be asked, so what needs asking is denied."""
     parent_turn: str | None = None
     """The turn whose Claude Code process the client descends from: it may wait for what this one asks for."""
+    budget_asker: BudgetAsker | None = None
+    """None: this client cannot be asked, so a cap that is reached stays."""

@@ -253,7 +253,6 @@ class Queries:
             session_id=session_id,
             turn_id=turn_id,
             parent=caller.parent_turn,
-            project=session.cwd,
         )
 
         def waiting(told: Told) -> None:

@@ -308,7 +308,6 @@ class Streams:
             session_id=turn.session.session_id,
             turn_id=turn.turn_id,
             parent=turn.caller.parent_turn,
-            project=turn.session.cwd,
         )
         turn.queueing = anyio.CancelScope()
         with turn.queueing:

@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 Kind = Literal["client", "project", "session", "tree", "hour", "day", "all"]
 
 KINDS: tuple[Kind, ...] = ("client", "project", "session", "tree", "hour", "day", "all")
-WINDOWS: dict[str, int] = {"hour": 3600, "day": 86_400}
+WINDOWS: dict[str, int] = {"hour": 3600, "day": 86_400, "client": 86_400, "project": 86_400}
 """Seconds of the windows; what has none never resets."""
 WARN_PERCENT = 80
 MOST_ACCOUNTS = 16_384

@@ -73,6 +73,12 @@ class Server:
         """Make a connection in memory and return its far end."""
         return memory.connect(self, peer_pid=peer_pid)
 
+    def broadcast(self, method: str, params: object, capability: str) -> None:
+        """Send a notification (a small, rare one) to every connection whose client has said *capability*."""
+        for connection in list(self._open):
+            if connection.capabilities.get(capability) is True:
+                connection.notify(method, params)
+
     @property
     def connections(self) -> int:
         """How many connections are open."""

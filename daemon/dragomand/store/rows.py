@@ -4,7 +4,7 @@ These are the database's own shapes: renaming a field of the wire changes nothin
 round. Instants are Unix seconds, spans milliseconds, money US dollars; None is unknown.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -91,6 +91,55 @@ class ProcessRunRow(msgspec.Struct, kw_only=True):
     started_at: float
     ended_at: float | None = None
     cost_total_usd: float | None = None
+
+
+class SpendRow(msgspec.Struct, kw_only=True):
+    """What a turn, or a call of another program, may take and then took. Money: millionths of a dollar."""
+
+    spend_id: str | None
+    """The turn's id, or the call's; None for rows that were joined."""
+    session_id: str | None = None
+    tree_id: str | None = None
+    """The orchestration it is part of."""
+    client: str
+    """What the client calls itself."""
+    project: str | None = None
+    """The working directory."""
+    model: str | None = None
+    upstream: str
+    status: TurnStatus = "running"
+    started_at: float
+    turns: int = 1
+    charged: int
+    """What counts for budgets: the estimate until the end, then the cost if it is known."""
+    cost: int | None = None
+    cost_unknown: int = 0
+    """How many of the turns have ended with a cost that nobody knows."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    queued_ms: int = 0
+    duration_ms: int = 0
+
+
+class SpendSums(NamedTuple):
+    """Sums over rows of spending. Money: millionths of a dollar."""
+
+    turns: int
+    completed: int
+    failed: int
+    stopped: int
+    """Cancelled or interrupted."""
+    charged: int
+    cost: int
+    cost_unknown: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    queued_ms: int
+    duration_ms: int
 
 
 class MovedAside(msgspec.Struct, kw_only=True, frozen=True):

@@ -22,12 +22,12 @@ from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from dragomand.store import sessions, transcripts
+from dragomand.store import sessions, spending, transcripts
 from dragomand.store.connection import Connection, connect, is_full
 from dragomand.store.errors import StorageError
 from dragomand.store.group_commit import GroupCommit, Job
 from dragomand.store.migrate import migrate, read_migrations
-from dragomand.store.rows import ItemRow, MovedAside, ProcessRunRow, SessionRow, TurnRow
+from dragomand.store.rows import ItemRow, MovedAside, ProcessRunRow, SessionRow, SpendRow, SpendSums, TurnRow
 
 T = TypeVar("T")
 
@@ -89,17 +89,27 @@ class Store:
     # -- writes: each returns after its commit
 
     async def open_turn(
-        self, turn: TurnRow, items: Sequence[ItemRow], new_session: SessionRow | None = None
+        self,
+        turn: TurnRow,
+        items: Sequence[ItemRow],
+        new_session: SessionRow | None = None,
+        spend: SpendRow | None = None,
     ) -> None:
         """Write a turn that begins, with its first items; `new_session` is created in the same commit.
+
+        `spend` is what it may take; it is kept when the session is deleted.
 
         Raises `DuplicateMessageError` if a turn of any session has its message id, and `UnknownRowError` if
         there is no such session.
         """
-        row, kept, session = copy(turn), _kept(items), copy(new_session)
-        await self._write(
-            Job(lambda db: transcripts.open_turn(db, self.path, row, kept, session), *_weight(kept))
-        )
+        row, kept, session, taken = copy(turn), _kept(items), copy(new_session), copy(spend)
+
+        def work(db: sqlite3.Connection) -> None:
+            transcripts.open_turn(db, self.path, row, kept, session)
+            if taken is not None:
+                spending.open_spend(db, taken)
+
+        await self._write(Job(work, *_weight(kept)))
 
     async def append_items(self, items: Sequence[ItemRow]) -> None:
         """Write items of one session that continue its `seq` without a gap; of any of its turns."""
@@ -109,15 +119,22 @@ class Store:
                 Job(lambda db: transcripts.append_items(db, self.path, kept), *_weight(kept))
             )
 
-    async def close_turn(self, turn: TurnRow, items: Sequence[ItemRow]) -> None:
+    async def close_turn(
+        self, turn: TurnRow, items: Sequence[ItemRow], spend: SpendRow | None = None
+    ) -> None:
         """Write the end of a running turn with its last items, and add its figures to the session's totals.
 
-        Every field of `turn` is written. Raises `UnknownRowError` if that turn is not running.
+        Every field of `turn` is written, and of `spend` what it took. Raises `UnknownRowError` if that turn
+        is not running.
         """
-        row, kept = copy(turn), _kept(items)
-        await self._write(
-            Job(lambda db: transcripts.close_turn(db, self.path, row, kept), *_weight(kept))
-        )
+        row, kept, taken = copy(turn), _kept(items), copy(spend)
+
+        def work(db: sqlite3.Connection) -> None:
+            transcripts.close_turn(db, self.path, row, kept)
+            if taken is not None:
+                spending.close_spend(db, taken)
+
+        await self._write(Job(work, *_weight(kept)))
 
     async def update_session(
         self,
@@ -152,9 +169,26 @@ class Store:
 
         When this returns, their text is overwritten in the database and gone from its log.
         """
-        return await self._write(
-            Job(lambda db: sessions.delete_session(db, session_id), scrubbed=sessions.note_scrubbed)
-        )
+
+        def work(db: sqlite3.Connection) -> bool:
+            spending.forget_session(db, session_id)
+            return sessions.delete_session(db, session_id)
+
+        return await self._write(Job(work, scrubbed=sessions.note_scrubbed))
+
+    async def open_spend(self, row: SpendRow) -> None:
+        """Write what a call that belongs to no turn may take."""
+        taken = copy(row)
+        await self._write(Job(lambda db: spending.open_spend(db, taken)))
+
+    async def close_spend(self, row: SpendRow) -> None:
+        """Write what it took."""
+        taken = copy(row)
+        await self._write(Job(lambda db: spending.close_spend(db, taken)))
+
+    async def condense_spending(self, before: float) -> int:
+        """Join rows of spending that began before `before` by day; return how many fewer there are."""
+        return await self._write(Job(lambda db: spending.condense(db, before)))
 
     async def set_state(self, key: str, value: bytes) -> None:
         """Keep `value` under `key` for another part of the daemon, replacing what was there."""
@@ -219,6 +253,26 @@ class Store:
         found: tuple[bytes] | None = await self._commits.read(lambda db: db.execute(sql, (key,)).fetchone())
         return None if found is None else found[0]
 
+    async def spent(self, since: float = 0.0) -> SpendSums:
+        """Return the sums of what began at or after `since` (Unix seconds)."""
+        return await self._commits.read(lambda db: spending.total(db, since))
+
+    async def spent_by(
+        self, group: spending.Grouping, *, since: float = 0.0, limit: int = 100
+    ) -> list[tuple[str, SpendSums]]:
+        """Return the same by `group`, what cost most first; rows that have none are left out."""
+        return await self._commits.read(lambda db: spending.by(db, group, since, limit))
+
+    async def charged(
+        self, group: spending.Grouping | None = None, key: str = "", *, since: float = 0.0
+    ) -> int:
+        """Return what was charged since `since` to those whose `group` is `key`; to all without a group."""
+        return await self._commits.read(lambda db: spending.charged(db, group, key, since))
+
+    async def turns_started(self, since: float, *, limit: int = 10_000) -> list[float]:
+        """Return when turns began since `since`, oldest first, the newest `limit`."""
+        return await self._commits.read(lambda db: spending.started_since(db, since, limit))
+
     async def counts(self) -> dict[str, int]:
         """Return the number of `sessions`, `turns` and `items`, and the `bytes` that the files take."""
         sql = "SELECT count(*), coalesce(sum(turn_count), 0), coalesce(sum(item_count), 0) FROM session"
@@ -239,6 +293,7 @@ def _recover_if_possible(connection: sqlite3.Connection) -> list[str] | None:
 
 
 def _interrupt_running(connection: sqlite3.Connection) -> list[str]:
+    spending.interrupt_spends(connection)
     return transcripts.interrupt_running(connection, uuid.uuid4().hex)
 
 

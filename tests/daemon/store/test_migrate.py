@@ -65,10 +65,10 @@ async def test_a_newer_schema_is_refused_and_left_alone(open_store: Any, path: s
     newer.close()
     before = Path(path).read_bytes()
     with pytest.raises(
-        NewerSchemaError, match="has number 99, this version of Dragoman knows up to 1"
+        NewerSchemaError, match="has number 99, this version of Dragoman knows up to 2"
     ) as refused:
         await open_store()
-    assert (refused.value.found, refused.value.known) == (99, 1)
+    assert (refused.value.found, refused.value.known) == (99, 2)
     assert Path(path).read_bytes() == before
     assert [entry.name for entry in Path(path).parent.iterdir()] == ["dragoman.db"]
 
@@ -102,7 +102,8 @@ async def test_the_first_schema(store: Store, path: str) -> None:
     await store.close()
     connection = sqlite3.connect(path)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    assert tables == {"session", "session_tag", "turn", "item", "process_run", "state", "schema_migration"}
+    assert tables == {"session", "session_tag", "turn", "item", "process_run", "state", "schema_migration",
+                      "spend"}
     strict = {row[1]: row[5] for row in connection.execute("PRAGMA table_list") if row[1] in tables}
     assert set(strict.values()) == {1}
     connection.close()

@@ -13,15 +13,18 @@ _COMMANDS = {
     "agents": "agents",
     "ask": "ask",
     "auth": "auth",
+    "budget": "budget",
     "completion": "completion",
     "daemon": "daemon",
     "demo": "showing",
     "gateway": "gateway",
+    "limits": "limits",
     "locate": "bare",
     "models": "agents",
     "rpc": "bare",
     "sessions": "sessions",
     "sim": "showing",
+    "stats": "stats",
     "stdio": "bare",
 }
 """Which module of this package has which command."""
@@ -32,6 +35,7 @@ Examples:
   git diff | dragoman ask "Write a commit message for this" --allow Read
   dragoman ask "And now in German" --continue
   dragoman sessions
+  dragoman limits --watch
   dragoman daemon status
 
 \b

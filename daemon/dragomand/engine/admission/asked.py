@@ -16,7 +16,14 @@ ANY_MODELS = "default"
 """The pool of what names no model."""
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
+class Reservation(Protocol):
+    """What is put aside for a turn, beside its place: money."""
+
+    def release(self) -> object:
+        """Give back what is still put aside; called when the permit is given back."""
+
+
+class Asked(msgspec.Struct, frozen=True):
     """Who wants to run a turn, or to make one API call, and how."""
 
     client: str
@@ -36,12 +43,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """The turn itself, or the turn that a call is made for."""
     parent: str | None = None
     """The turn in whose Claude Code process the client runs: it may have to wait for this one."""
-    project: str | None = None
-    """The working directory."""
-    tree: str | None = None
-    """The orchestration that it is part of."""
-    estimate_usd: float | None = None
-    """What the turn may cost, where somebody knows."""
+    reserve: Callable[[], Reservation] | None = None
+    """Called in the instant in which a turn is let in; raises `EngineError` if it may not be paid for."""
     bounded: bool = True
     """Whether it is refused where the queue is full. The call of a turn that runs is not."""
 
@@ -89,23 +92,6 @@ class Blocked(NamedTuple):
     """How many seconds more each one waits who stands behind."""
     resets_at: float | None = None
     """Unix seconds at which a quota is there again."""
-
-
-class Reservation(Protocol):
-    """Money put aside for a turn."""
-
-    def settle(self, cost_usd: float | None) -> None:
-        """Replace the estimate by what it cost; None: unknown. Called exactly once."""
-
-
-class Spending(Protocol):
-    """Decides whether a turn may be paid for; from memory, at once."""
-
-    def refusal(self, asked: Asked) -> EngineError | None:
-        """Return why it may not (`budget_exhausted`), without putting anything aside; None: it may."""
-
-    def reserve(self, asked: Asked) -> Reservation | EngineError:
-        """Put what it may cost aside, or say why not."""
 
 
 def family_of(model: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from dragomand.engine.errors import EngineError
 from dragomand.policy.fair_queue import served
 from dragomand.policy.rate_limiter import Estimate
 from dragomand.policy.retry_budget import RetryBudget
@@ -104,10 +103,6 @@ class CallGate:
         if permit.input_tokens is None:
             return None
         return served(permit.input_tokens, permit.output_tokens or 0)
-
-    def refusal(self, _asked: Asked) -> EngineError | None:
-        """Return why one that arrives need not wait at all: the turn has been paid for."""
-        return None
 
 
 def _by_rate(pool: Pool, name: str, at: float, now: float) -> Blocked:

@@ -37,14 +37,11 @@ class Gate(Protocol):
     def blocks(self, asked: Asked, depth: int, now: float) -> Blocked | None:
         """Return what keeps it from being let in now."""
 
-    def begin(self, asked: Asked, depth: int, now: float) -> Permit | EngineError:
-        """Let in what nothing blocks."""
+    def begin(self, asked: Asked, depth: int, now: float) -> Permit:
+        """Let in what nothing blocks. Raises `EngineError` if it may not be paid for."""
 
     def end(self, permit: Permit, now: float) -> float | None:
         """Take a permit back; returns what it took in the queue's measure, None: unknown."""
-
-    def refusal(self, asked: Asked) -> EngineError | None:
-        """Return why one that arrives need not wait at all."""
 
 
 class Line:
@@ -171,8 +168,6 @@ class Line:
 
     def _let_in(self, asked: Asked, depth: int, now: float) -> Permit:
         permit = self.gate.begin(asked, depth, now)
-        if isinstance(permit, EngineError):
-            raise permit
         self.holding[permit] = None
         self._on_enter()
         return permit
@@ -190,9 +185,8 @@ class Line:
         """Give *asked* a place in its lane, and the permit if it may have one at once."""
         lane = self._lane(asked, depth)
         blocked = self.gate.blocks(asked, depth, now)
-        refused = self.gate.refusal(asked) or (None if blocked is None else blocked.refusal)
-        if refused is not None:
-            raise refused
+        if blocked is not None and blocked.refusal is not None:
+            raise blocked.refusal
         full = self._fullness(asked.client) if asked.bounded else None
         ticket = Ticket(asked, lane, now)
         ticket.ahead = lane.ahead(asked)

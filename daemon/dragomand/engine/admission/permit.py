@@ -16,7 +16,7 @@ class Permit:
     """Given by the door; settled when its block ends, on every path."""
 
     __slots__ = (
-        "asked", "breaker", "charge", "cost_usd", "depth", "expected", "failure", "input_tokens",
+        "asked", "breaker", "charge", "depth", "expected", "failure", "input_tokens",
         "output_tokens", "pool", "queued_ms", "reasons", "reservation", "sent", "since", "succeeded", "trial",
     )  # fmt: skip
 
@@ -37,8 +37,6 @@ class Permit:
         self.breaker = 0
         self.trial = 0
         # What becomes of it, noted by whoever has it:
-        self.cost_usd: float | None = None
-        """A turn: what it cost."""
         self.sent = True
         """A call: whether the provider was asked at all."""
         self.succeeded = False

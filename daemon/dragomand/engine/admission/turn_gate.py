@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable
 
-from dragomand.engine.errors import EngineError
 from dragomand.policy.fair_queue import served
 from dragomand.policy.rate_limiter import Estimate, RateLimiter
 
-from .asked import Asked, Blocked, Spending
+from .asked import Asked, Blocked
 from .permit import Permit
 from .places import Places
 from .pool import Pools
@@ -39,7 +38,6 @@ class TurnGate:
         self.places = Places(settings.max_running, settings.max_nested)
         self.rates: dict[str, RateLimiter] = {}
         """Queries a minute and an hour, by credential."""
-        self.spending: Spending | None = None
         self.free_bytes: Callable[[], int | None] | None = None
         """How much memory is free; may cost a few microseconds, is asked only where a bound is set."""
 
@@ -76,14 +74,11 @@ class TurnGate:
             return Blocked("concurrency", self.places.text("turn", "limits.maxRunning"))
         return self._memory(now)
 
-    def begin(self, asked: Asked, depth: int, now: float) -> Permit | EngineError:
-        """Give a permit to one that nothing blocks, or say why it may not be paid for."""
+    def begin(self, asked: Asked, depth: int, now: float) -> Permit:
+        """Give a permit to one that nothing blocks. Raises `EngineError` if it may not be paid for."""
         permit = Permit(asked, depth, now)
-        if self.spending is not None:
-            reserved = self.spending.reserve(asked)
-            if isinstance(reserved, EngineError):
-                return reserved
-            permit.reservation = reserved
+        if asked.reserve is not None:
+            permit.reservation = asked.reserve()
         permit.charge = self.rate_of(asked.credential).take(ONE, now)
         self.places.enter(depth)
         return permit
@@ -94,14 +89,10 @@ class TurnGate:
         if permit.charge is not None:
             self.rate_of(permit.asked.credential).finish(permit.charge, now, succeeded=None)
         if permit.reservation is not None:
-            permit.reservation.settle(permit.cost_usd)
+            permit.reservation.release()
         if permit.input_tokens is None:
             return None
         return served(permit.input_tokens, permit.output_tokens or 0)
-
-    def refusal(self, asked: Asked) -> EngineError | None:
-        """Return why one that arrives need not wait at all."""
-        return None if self.spending is None else self.spending.refusal(asked)
 
     def _memory(self, now: float) -> Blocked | None:
         least = self._settings.min_free_bytes

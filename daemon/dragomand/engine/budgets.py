@@ -1,0 +1,349 @@
+"""What turns may spend: reserved before they run, settled with what they cost, in every account at once.
+
+The accounts are in memory (`policy.budget_ledger`); what they hold comes from the rows of spending in the
+store, which are written with the turns themselves, so that no restart and no kill gives anything back. Costs
+are estimates of the provider's prices. Money in millionths of a dollar, on the wire in dollars.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import anyio
+from dragoman_protocol.budget import (
+    BudgetExhaustedParams,
+    BudgetRaiseParams,
+    BudgetScope,
+    BudgetState,
+    BudgetWarningParams,
+)
+
+from dragomand.policy.budget_ledger import (
+    AccountState,
+    BudgetLedger,
+    Crossed,
+    Kind,
+    Refused,
+    Reservation,
+    Scope,
+)
+from dragomand.store.rows import SpendRow, TurnRow
+from dragomand.store.spending import Grouping
+from dragomand.store.store import Store
+
+from .caller import Caller
+from .caps import EACH, MICRO, NO_CAP, Caps
+from .errors import EngineError
+from .estimates import Estimates
+from .sessions import storage_errors
+
+BudgetNotice = BudgetWarningParams | BudgetExhaustedParams
+
+_GROUP: dict[Kind, Grouping] = {
+    "client": "client", "project": "project", "session": "session_id", "tree": "tree_id",
+}  # fmt: skip
+_ALWAYS = (Scope("hour"), Scope("day"), Scope("all"))
+MOST_TOLD = 200
+"""So many accounts `budget/get` lists, those that spent most."""
+
+
+class Payment(NamedTuple):
+    """Whose money a turn would spend, and on what."""
+
+    client: str
+    """What the client calls itself."""
+    upstream: str
+    model: str | None = None
+    project: str | None = None
+    session_id: str | None = None
+    tree_id: str | None = None
+    most_usd: float | None = None
+    """The turn's own cap."""
+
+
+class Spend:
+    """What one turn may take. `release` it on every path; after `closed` that changes nothing more."""
+
+    def __init__(self, budgets: "Budgets", payment: Payment, reservation: Reservation) -> None:
+        """Made by `Budgets.reserve`."""
+        self._budgets = budgets
+        self._payment = payment
+        self._reservation = reservation
+        self._row: SpendRow | None = None
+
+    def opened(self, turn: TurnRow) -> SpendRow:
+        """Return the row to be stored with the turn's own."""
+        payment = self._payment
+        self._row = SpendRow(
+            spend_id=turn.turn_id,
+            session_id=turn.session_id,
+            tree_id=payment.tree_id,
+            client=payment.client,
+            project=payment.project,
+            model=payment.model,
+            upstream=turn.upstream,
+            started_at=turn.started_at,
+            charged=self._reservation.estimate,
+            queued_ms=turn.queued_ms,
+        )
+        return self._row
+
+    def closed(self, turn: TurnRow, *, sent: bool) -> SpendRow | None:
+        """Settle, and return the row to be stored with the turn's end.
+
+        *sent*: whether the upstream was asked; a turn that never was has cost nothing. Of one that was, an
+        unknown cost counts as the estimate, unless it failed and took no token.
+        """
+        row = self._row
+        if row is None:
+            return None
+        took = turn.input_tokens + turn.output_tokens + turn.cache_read_tokens + turn.cache_creation_tokens
+        nothing = not sent or (turn.status == "failed" and not took)
+        cost = round(turn.cost_usd * MICRO) if turn.cost_usd is not None else 0 if nothing else None
+        row.charged = self._budgets.settle(self._reservation, cost)
+        row.status, row.cost, row.cost_unknown = turn.status, cost, int(cost is None)
+        row.model = turn.model or row.model
+        row.input_tokens, row.output_tokens = turn.input_tokens, turn.output_tokens
+        row.cache_read_tokens = turn.cache_read_tokens
+        row.cache_creation_tokens = turn.cache_creation_tokens
+        row.duration_ms = turn.duration_ms or 0
+        if cost and turn.status == "completed":
+            self._budgets.estimates.learn(self._payment.upstream, self._payment.model, cost)
+        return row
+
+    def spent(self, cost: int) -> None:
+        """Count a part of the cost that is known while the turn runs."""
+        self._budgets.spend(self._reservation, cost)
+
+    @property
+    def exhausted(self) -> EngineError | None:
+        """Why no more may be spent on it; None if it may."""
+        return self._budgets.exhausted(self._payment)
+
+    def release(self) -> None:
+        """End it with what was counted so far."""
+        self._budgets.settle(self._reservation, self._reservation.spent)
+
+
+class Budgets:
+    """Owner of all accounts."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float],
+        tell: Callable[[BudgetNotice], None],
+        ask_timeout_s: float,
+        logger: logging.Logger,
+    ) -> None:
+        """Restore from *store*; *clock*: Unix seconds; *tell* is for every client that wants to know.
+
+        A client is asked for *ask_timeout_s* seconds at most whether a cap is raised.
+        """
+        self._store = store
+        self._ledger = BudgetLedger()
+        self.caps = Caps(self._ledger, store)
+        self.estimates = Estimates()
+        self._clock = clock
+        self._tell = tell
+        self._ask_timeout_s = ask_timeout_s
+        self._logger = logger
+        self._asking: dict[Scope, anyio.Event] = {}
+
+    async def load(self) -> None:
+        """Take up what was spent and what is capped. The settings' caps must have been applied."""
+        await self.caps.load()
+        await self._know(_ALWAYS)
+
+    # -- before a turn
+
+    async def allow(self, payment: Payment, caller: Caller) -> None:
+        """Return if a turn may be begun as far as money goes; where a cap forbids it, ask *caller*'s person.
+
+        Raises `budget_exhausted`.
+        """
+        self.caps.expire(self._clock())
+        await self._know(self._scopes(payment))
+        refused = self._refusal(payment)
+        if refused is not None:
+            await self._ask(refused, payment, caller)
+            refused = self._refusal(payment)
+        if refused is not None:
+            raise self._error(refused, payment)
+
+    def reserve(self, payment: Payment) -> Spend:
+        """Take the estimate out of every account. Raises `budget_exhausted`; then `allow` may ask."""
+        estimate = self._estimate(payment)
+        got = self._ledger.reserve(estimate, self._scopes(payment), self._clock())
+        if isinstance(got, Refused):
+            raise self._error(got, payment)
+        return Spend(self, payment, got)
+
+    # -- while it runs, and at its end
+
+    def spend(self, reservation: Reservation, amount: int) -> None:
+        """Count a part of the cost."""
+        self._crossed(self._ledger.spend(reservation, amount, self._clock()))
+
+    def settle(self, reservation: Reservation, cost: int | None) -> int:
+        """Count the cost (None: unknown) and return what was charged."""
+        self._crossed(self._ledger.settle(reservation, cost, self._clock()))
+        self._ledger.changes()  # the store has them already, in the rows of spending
+        return reservation.spent
+
+    def exhausted(self, payment: Payment) -> EngineError | None:
+        """Return why nothing more may be spent on a turn that runs: an account has reached its cap."""
+        now = self._clock()
+        for scope in self._scopes(payment):
+            state = self._ledger.look(scope, now)
+            if state.cap is not None and state.spent >= state.cap:
+                refused = Refused(scope, state.cap, state.spent, state.reserved, state.resets_at)
+                return self._error(refused, payment)
+        return None
+
+    # -- what is told and set
+
+    async def get(self, scope: BudgetScope | None, key: str | None) -> list[BudgetState]:
+        """Return the accounts: one, those of a kind, or all that have a cap, and the hour's and the day's.
+
+        Raises `storage_failed`.
+        """
+        self.caps.expire(self._clock())
+        now = self._clock()
+        if scope is not None and (key is not None or scope in ("all", "hour", "day")):
+            wanted = Scope(scope, key or "")
+            await self._know([wanted])
+            return [_told(self._ledger.look(wanted, now))]
+        await self._know([each for each in self.caps.single if each.name != EACH])
+        held = [each for each in self._ledger.state(now) if scope in (None, each.scope.kind)]
+        wanted_states = [each for each in held if _is_capped(each) or each.scope.kind in ("hour", "day")]
+        order = sorted(wanted_states, key=lambda each: (-each.spent, each.scope))
+        return [_told(each) for each in order[:MOST_TOLD]]
+
+    async def set(self, scope: BudgetScope, key: str | None, limit_usd: float | None) -> BudgetState:
+        """Set a cap for good. Raises `invalid_params`, `storage_full`, `storage_failed`."""
+        which = await self.caps.set(scope, key, limit_usd)
+        self._logger.info("budget set", extra={"scope": scope, "key": key, "limit_usd": limit_usd})
+        if which.name == EACH:
+            return BudgetState(scope=scope, key=EACH, limit_usd=limit_usd)
+        await self._know([which])
+        return _told(self._ledger.look(which, self._clock()))
+
+    # -- within
+
+    def _estimate(self, payment: Payment) -> int:
+        most = None if payment.most_usd is None else round(payment.most_usd * MICRO)
+        return self.estimates.of(payment.upstream, payment.model, most)
+
+    def _scopes(self, payment: Payment) -> list[Scope]:
+        keys: dict[Kind, str | None] = {
+            "client": payment.client,
+            "project": payment.project,
+            "session": payment.session_id,
+            "tree": payment.tree_id,
+        }
+        mine = [Scope(kind, key) for kind, key in keys.items() if key and self.caps.has(kind, key)]
+        return [*_ALWAYS, *mine]
+
+    async def _know(self, scopes: Iterable[Scope]) -> None:
+        """Restore the accounts that are not held from what is stored."""
+        for scope in self._ledger.unknown(scopes):
+            empty = self._ledger.look(scope, self._clock())
+            group = _GROUP.get(scope.kind)
+            with storage_errors():
+                spent = await self._store.charged(group, scope.name, since=float(empty.window))
+            self._ledger.restore([empty._replace(spent=spent)])
+
+    def _refusal(self, payment: Payment) -> Refused | None:
+        now = self._clock()
+        for scope in self._scopes(payment):
+            state = self._ledger.look(scope, now)
+            if state.cap is not None and state.spent + state.reserved >= state.cap:
+                return Refused(scope, state.cap, state.spent, state.reserved, state.resets_at)
+        return None
+
+    async def _ask(self, refused: Refused, payment: Payment, caller: Caller) -> None:
+        """Ask whether the cap is raised; of many whom it stops, one asks, the others wait for the answer."""
+        asked = self._asking.get(refused.scope)
+        if asked is not None:
+            await asked.wait()
+            return
+        if caller.budget_asker is None or "approve" not in caller.scopes:
+            return
+        done = self._asking[refused.scope] = anyio.Event()
+        try:
+            await self._ask_person(refused, payment, caller)
+        finally:
+            del self._asking[refused.scope]
+            done.set()
+
+    async def _ask_person(self, refused: Refused, payment: Payment, caller: Caller) -> None:
+        assert caller.budget_asker is not None
+        question = BudgetRaiseParams(
+            budget=_told(self._ledger.look(refused.scope, self._clock())),
+            needed_usd=self._estimate(payment) / MICRO,
+            session_id=payment.session_id,
+            expires_at=self._clock() + self._ask_timeout_s,
+        )
+        limit = None
+        with anyio.move_on_after(self._ask_timeout_s):
+            try:
+                limit = (await caller.budget_asker(question)).limit_usd
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the client, the answer is no
+                self._logger.info("budget/raise failed", extra={"caller": caller.id, "error": str(error)})
+        kind, key = refused.scope
+        facts = {"caller": caller.id, "scope": kind, "key": key, "limit_usd": limit}
+        self._logger.info("budget raise", extra=facts)
+        if limit is not None and limit * MICRO > refused.limit:
+            await self.caps.raise_(refused.scope, limit, refused.resets_at)
+
+    def _crossed(self, crossed: list[Crossed]) -> None:
+        for each in crossed:
+            state = _told(self._ledger.look(each.scope, self._clock()))
+            kind = BudgetWarningParams if each.level == "warning" else BudgetExhaustedParams
+            told = {name: getattr(state, name) for name in BudgetState.__struct_fields__}
+            self._tell(kind(**told))
+
+    def _error(self, refused: Refused, payment: Payment) -> EngineError:
+        state = _told(
+            AccountState(refused.scope, 0, refused.spent, refused.reserved, refused.limit, refused.resets_at)
+        )
+        of = f" of {state.key}" if state.key else ""
+        left = f"${refused.spent / MICRO:.2f} of ${refused.limit / MICRO:.2f} are spent"
+        busy = f", ${refused.reserved / MICRO:.2f} reserved by what runs" if refused.reserved else ""
+        again = "" if refused.resets_at is None else " It begins anew at resetsAt."
+        resets_at = refused.resets_at
+        wait = None if resets_at is None else max(0, round((resets_at - self._clock()) * 1000))
+        return EngineError(
+            "budget_exhausted",
+            f"The budget ({refused.scope.kind}{of}) is spent: {left}{busy}.{again} "
+            "Raise it with: dragoman budget set, or budget/set.",
+            scope=state.scope,
+            key=state.key,
+            limit_usd=state.limit_usd,
+            spent_usd=state.spent_usd,
+            reserved_usd=state.reserved_usd,
+            remaining_usd=state.remaining_usd,
+            needed_usd=self._estimate(payment) / MICRO,
+            resets_at=resets_at,
+            retry_after_ms=wait,
+            retryable=wait is not None,
+        )
+
+
+def _is_capped(state: AccountState) -> bool:
+    return state.cap is not None and state.cap < NO_CAP
+
+
+def _told(state: AccountState) -> BudgetState:
+    limit = state.cap if _is_capped(state) else None
+    return BudgetState(
+        scope=state.scope.kind,
+        key=state.scope.name or None,
+        limit_usd=None if limit is None else limit / MICRO,
+        spent_usd=state.spent / MICRO,
+        reserved_usd=state.reserved / MICRO,
+        remaining_usd=None if limit is None else max(0, limit - state.spent - state.reserved) / MICRO,
+        resets_at=state.resets_at,
+    )
