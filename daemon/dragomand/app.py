@@ -43,6 +43,7 @@ from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
 from dragomand.gateway.gateway import DEFAULT_URL, Gateway, GatewaySettings, proxy_for
+from dragomand.gateway.headers import rate_limits
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
@@ -406,6 +407,7 @@ def messages_api(config: Config, environment: Mapping[str, str], auth: Auth) -> 
             idle_timeout_s=direct.idle_timeout_ms / 1000,
             pings_timeout_s=direct.pings_timeout_ms / 1000,
         ),
+        read_limits=lambda headers, status: rate_limits(headers.items(), status, time.time()),
     )
 
 

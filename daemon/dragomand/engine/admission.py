@@ -6,11 +6,13 @@ for no other: nothing can wait for itself, nested agents included.
 
 State and counting are pure (`policy`); this file adds waiting. A permit is settled on every path because it
 is an async context manager: return, error, cancellation. Waiting happens outside any lock and ends with the
-deadline, with the caller's cancellation, or with the grant, whichever is first.
+deadline, with the caller's cancellation, or with the grant, whichever is first. Where nobody waits, entering
+costs a counter: every call of every turn goes through here.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
@@ -39,7 +41,7 @@ class _Ticket:
     __slots__ = ("called",)
 
     def __init__(self) -> None:
-        self.called = anyio.Event()
+        self.called = asyncio.Event()
 
 
 class Admission:
@@ -59,10 +61,10 @@ class Admission:
         The bounds of the queue hold for turns and for calls, each by itself.
         """
         bounds = (max_queued, max_queued_per_client)
-        self._turns = _Line("turn", max_running, *bounds, clock, self._note_idle)
-        self._calls = _Line("API call", max_calls, *bounds, clock, self._note_idle)
-        self._idle = anyio.Event()
+        self._idle = asyncio.Event()
         self._idle.set()
+        self._turns = _Line("turn", max_running, *bounds, clock, self._idle.clear, self._note_idle)
+        self._calls = _Line("API call", max_calls, *bounds, clock, self._idle.clear, self._note_idle)
         self.on_idle: Callable[[], None] | None = None
         """Called, and must return at once, when the last turn or call has ended and none waits."""
 
@@ -103,13 +105,23 @@ class Admission:
 
         Raises `EngineError`: `queue_full` at once when a bound is reached, `queue_timeout` at the deadline.
         """
-        return self._enter(self._turns, client, priority, timeout_s, waiting)
+        return _Entry(self._turns, client, priority, timeout_s, waiting, bounded=True)
 
     def admit_call(
-        self, client: str, *, priority: Priority, timeout_s: float | None
+        self,
+        client: str,
+        *,
+        priority: Priority,
+        timeout_s: float | None,
+        waiting: WaitingSink = lambda *_: None,
+        of_a_turn: bool = False,
     ) -> AbstractAsyncContextManager[Permit]:
-        """Wait for the permit of one API call, and hold it for the block; otherwise like `admit`."""
-        return self._enter(self._calls, client, priority, timeout_s, lambda *_: None)
+        """Wait for the permit of one API call, and hold it for the block; otherwise like `admit`.
+
+        The call *of a turn* that runs is never refused for want of room in the queue: there are no more of
+        them than turns.
+        """
+        return _Entry(self._calls, client, priority, timeout_s, waiting, bounded=not of_a_turn)
 
     async def until_idle(self) -> None:
         """Wait until no turn or call holds a permit and none waits for one."""
@@ -118,15 +130,6 @@ class Admission:
     async def room(self, client: str) -> None:
         """Wait until *client* may line a turn up without being refused. The place is not reserved."""
         await self._turns.room(client)
-
-    @asynccontextmanager
-    async def _enter(
-        self, line: "_Line", client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
-    ) -> AsyncIterator[Permit]:
-        if self._idle.is_set():
-            self._idle = anyio.Event()
-        async with line.admit(client, priority, timeout_s, waiting) as permit:
-            yield permit
 
     def _note_idle(self) -> None:
         if self._turns.running or self._calls.running:
@@ -146,6 +149,7 @@ class _Line:
         max_queued: int,
         max_queued_per_client: int,
         clock: Callable[[], float],
+        on_enter: Callable[[], None],
         on_empty: Callable[[], None],
     ) -> None:
         self._what = what
@@ -154,8 +158,9 @@ class _Line:
             max_queued=max_queued, max_per_client=max_queued_per_client
         )
         self._clock = clock
+        self._on_enter = on_enter
         self._on_empty = on_empty
-        self._freed = anyio.Event()
+        self._freed = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -169,27 +174,24 @@ class _Line:
     def bounds(self) -> tuple[int, int, int]:
         return self._ceiling.limit, self._queue.max_queued, self._queue.max_per_client
 
-    @asynccontextmanager
-    async def admit(
-        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink
-    ) -> AsyncIterator[Permit]:
-        arrived = self._clock()
+    def enter(self) -> bool:
+        """Take a permit if one is free and nobody waits for it; tells whether it did."""
         if self._queue or not self._ceiling.enter():
-            await self._wait(client, priority, timeout_s, waiting, arrived)
-        try:
-            yield Permit(round((self._clock() - arrived) * 1000))
-        finally:
-            self._release()
+            return False
+        self._on_enter()
+        return True
 
     async def room(self, client: str) -> None:
         while not self._queue.has_room(client):
             await self._freed.wait()
 
-    async def _wait(
-        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink, arrived: float
-    ) -> None:
+    async def wait(
+        self, client: str, priority: Priority, timeout_s: float | None, waiting: WaitingSink, *, bounded: bool
+    ) -> int:
+        """Wait for a permit; returns for how many milliseconds."""
+        arrived = self._clock()
         ticket = _Ticket()
-        refused = self._queue.put(client, priority, ticket)
+        refused = self._queue.put(client, priority, ticket, bounded=bounded)
         if refused is not None:
             raise self._full(refused)
         try:
@@ -199,9 +201,9 @@ class _Line:
         except BaseException:
             self._give_up(ticket)
             raise
+        waited = round((self._clock() - arrived) * 1000)
         if not ticket.called.is_set():
             self._give_up(ticket)
-            waited = round((self._clock() - arrived) * 1000)
             raise EngineError(
                 "queue_timeout",
                 f"The {self._what} waited {waited} ms and was not admitted: "
@@ -210,6 +212,7 @@ class _Line:
                 waited_ms=waited,
                 queued=self.queued,
             )
+        return waited
 
     def _full(self, refused: str) -> EngineError:
         if refused == "client":
@@ -227,9 +230,9 @@ class _Line:
         if self._queue.remove(ticket):
             self._tell_room()
         else:
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Give a permit back, or rather straight to whoever is next."""
         ticket = self._queue.next()
         if ticket is None:
@@ -241,5 +244,33 @@ class _Line:
             self._tell_room()
 
     def _tell_room(self) -> None:
-        freed, self._freed = self._freed, anyio.Event()
+        freed, self._freed = self._freed, asyncio.Event()
         freed.set()
+
+
+class _Entry:
+    """Waits for a permit at the beginning of a block, gives it back at its end."""
+
+    __slots__ = ("_asked", "_bounded", "_line")
+
+    def __init__(
+        self,
+        line: _Line,
+        client: str,
+        priority: Priority,
+        timeout_s: float | None,
+        waiting: WaitingSink,
+        *,
+        bounded: bool,
+    ) -> None:
+        self._line = line
+        self._asked = (client, priority, timeout_s, waiting)
+        self._bounded = bounded
+
+    async def __aenter__(self) -> Permit:
+        if self._line.enter():
+            return Permit(0)
+        return Permit(await self._line.wait(*self._asked, bounded=self._bounded))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._line.release()

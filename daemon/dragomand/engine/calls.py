@@ -9,17 +9,17 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dragoman_protocol.limits import CallCounts, ClientCounts, RateLimitSnapshot, TurnCounts
 from dragoman_protocol.session import Usage
 
 from dragomand.policy.fair_queue import Priority
 
-from .admission import Admission
+from .admission import Admission, Permit, WaitingSink
 
 BEARER_PREFIX = "dragoman"
 MOST_CLIENTS = 256
@@ -154,21 +154,31 @@ class Calls:
 
     # -- calls
 
-    @asynccontextmanager
-    async def call(self, grant: Grant) -> AsyncIterator[Call]:
+    def call(self, grant: Grant) -> AbstractAsyncContextManager[Call]:
         """Wait for a permit for one call of *grant*, hold it for the block, and count what it took.
 
         Raises `EngineError`: `queue_full`, `queue_timeout`.
         """
         payer = grant.payer()
-        async with self._admission.admit_call(
+        permit = self._admission.admit_call(
             payer.client, priority=payer.priority, timeout_s=self._queue_timeout_s
-        ):
-            call = Call(self._note_ratelimit)
-            try:
-                yield call
-            finally:
-                self._settle(grant, payer, call)
+        )
+        return _Admitted(permit, Call(self._note_ratelimit), lambda call: self._settle(call, payer, grant))
+
+    def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
+        """Like `call`, for one that the daemon itself makes for the turn of *payer*; *waiting* is told of it.
+
+        The turn holds its own permit meanwhile. Nobody who holds a call's waits for a turn's, so neither can
+        wait for itself. Raises `EngineError`: `queue_timeout`, but for a batch, which its deadline ends.
+        """
+        permit = self._admission.admit_call(
+            payer.client,
+            priority=payer.priority,
+            timeout_s=None if payer.priority == "batch" else self._queue_timeout_s,
+            waiting=waiting,
+            of_a_turn=True,
+        )
+        return _Admitted(permit, Call(self._note_ratelimit), lambda call: self._settle(call, payer))
 
     # -- counts
 
@@ -188,14 +198,16 @@ class Calls:
     def _note_ratelimit(self, snapshot: RateLimitSnapshot) -> None:
         self.ratelimit = snapshot
 
-    def _settle(self, grant: Grant, payer: Payer, call: Call) -> None:
+    def _settle(self, call: Call, payer: Payer, grant: Grant | None = None) -> None:
         client = _newest(
             self._clients,
             payer.client,
             lambda: ClientCounts(client=payer.client, name=payer.name),
             MOST_CLIENTS,
         )
-        counted: list[CallCounts] = [self._total, grant.counts, client]
+        counted: list[CallCounts] = [self._total, client]
+        if grant is not None:
+            counted.append(grant.counts)
         if payer.turn_id is not None:
             turn_id, of = payer.turn_id, payer.client
             counted.append(
@@ -209,9 +221,37 @@ class Calls:
                 counts.usage = added(counts.usage, call.usage)
 
 
+class _Admitted:
+    """A call from its permit to its settlement."""
+
+    __slots__ = ("_call", "_permit", "_settle")
+
+    def __init__(
+        self, permit: AbstractAsyncContextManager[Permit], call: Call, settle: Callable[[Call], None]
+    ) -> None:
+        self._permit = permit
+        self._call = call
+        self._settle = settle
+
+    async def __aenter__(self) -> Call:
+        await self._permit.__aenter__()
+        return self._call
+
+    async def __aexit__(self, *raised: Any) -> None:
+        try:
+            self._settle(self._call)
+        finally:
+            await self._permit.__aexit__(*raised)
+
+
 def added(one: Usage, other: Usage) -> Usage:
     """Return the sum of both."""
-    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in Usage.__struct_fields__})
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
+        cache_creation_tokens=one.cache_creation_tokens + other.cache_creation_tokens,
+    )
 
 
 def _digest(secret: str) -> bytes:

@@ -295,7 +295,7 @@ class Queries:
                 turn.session,
                 params,
                 turn.caller,
-                channel=turn.channel,
+                turn=turn,
                 output=output,
                 resumed=not turn.new_session,
             )

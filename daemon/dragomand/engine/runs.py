@@ -7,11 +7,14 @@ from functools import partial
 
 import anyio
 from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
+from dragoman_protocol.stream import Waiting
 
+from dragomand.policy.fair_queue import Priority
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
+    AdmitCall,
     AskPermission,
     PermissionAnswer,
     PermissionAsk,
@@ -23,7 +26,6 @@ from dragomand.upstream.interface import (
 
 from .caller import Caller
 from .calls import Calls, Payer
-from .channel import Channel
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
 from .options import to_spec
@@ -91,11 +93,14 @@ class Runs:
         options: AnswerOptions,
         caller: Caller,
         *,
-        channel: Channel,
+        turn: Turn,
         output: OutputSchema | None,
         resumed: bool,
     ) -> OpenRun:
-        """Start a run of the Messages API, with what the session said before; raises `EngineError`."""
+        """Start a run of the Messages API, with what the session said before; raises `EngineError`.
+
+        Its calls are admitted and counted as those of *turn*.
+        """
         assert self._direct is not None
         if resumed:
             with storage_errors():
@@ -103,12 +108,14 @@ class Runs:
         else:
             history = ()
         instruction = None if output is None else output.instruction
+        channel = turn.channel
         spec = replace(
             to_spec(options, caller, session, resume=None, instruction=instruction),
             api=options.api,
             output_schema=options.output_schema,
             history=history,
             deltas_wanted=lambda: channel.watched,
+            admit_call=self._admit_calls(options, turn),
         )
         try:
             run = await self._direct.open(spec, _nobody)
@@ -148,6 +155,18 @@ class Runs:
         self.version = run.version or self.version
         return opened[0]
 
+    def _admit_calls(self, options: AnswerOptions, turn: Turn) -> AdmitCall | None:
+        calls = self._calls
+        if calls is None:
+            return None
+        payer = Payer(turn.caller.id, turn.caller.name, turn.turn_id, _priority(options))
+        channel = turn.channel
+
+        def waiting(reason: str, ahead: int) -> None:
+            channel.publish(Waiting(reason=reason, position=ahead))
+
+        return lambda: calls.call_of(payer, waiting)
+
     async def _open(
         self,
         session: SessionRow,
@@ -172,7 +191,7 @@ class Runs:
         access = None if self._calls is None else opened.run.api_access
         if self._calls is None or access is None:
             return
-        priority = options.priority if isinstance(options, QueryRunParams) else "interactive"
+        priority = _priority(options)
 
         def payer() -> Payer:
             turn = opened.turn
@@ -224,6 +243,10 @@ class Runs:
         # Only a note; the turn's own end has been told already, with the store's failure if it had one.
         with suppress(EngineError):
             await self.record(opened)
+
+
+def _priority(options: TurnOptions) -> Priority:
+    return options.priority if isinstance(options, QueryRunParams) else "interactive"
 
 
 async def _nobody(_question: PermissionAsk) -> PermissionAnswer:

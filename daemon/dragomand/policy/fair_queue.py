@@ -48,11 +48,14 @@ class FairQueue(Generic[T]):
         """Whether an item of *client* would be taken now."""
         return len(self) < self.max_queued and self.waiting_of(client) < self.max_per_client
 
-    def put(self, client: str, priority: Priority, item: T) -> Refusal | None:
-        """Line *item* up; returns which bound refused it, or None when it waits now."""
-        if len(self) >= self.max_queued:
+    def put(self, client: str, priority: Priority, item: T, *, bounded: bool = True) -> Refusal | None:
+        """Line *item* up; returns which bound refused it, or None when it waits now.
+
+        One that is not *bounded* is never refused: something else bounds how many there can be.
+        """
+        if bounded and len(self) >= self.max_queued:
             return "queue"
-        if self.waiting_of(client) >= self.max_per_client:
+        if bounded and self.waiting_of(client) >= self.max_per_client:
             return "client"
         self._lines[priority].setdefault(client, deque()).append(item)
         self._waiting[client] = self.waiting_of(client) + 1
