@@ -28,7 +28,7 @@ from .caller import Caller
 from .calls import Calls, Payer
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
-from .options import to_spec
+from .options import to_direct_spec, to_spec
 from .permissions import Permissions
 from .sessions import storage_errors
 from .structured import OutputSchema
@@ -91,7 +91,6 @@ class Runs:
         self,
         session: SessionRow,
         options: AnswerOptions,
-        caller: Caller,
         *,
         turn: Turn,
         output: OutputSchema | None,
@@ -109,10 +108,10 @@ class Runs:
             history = ()
         instruction = None if output is None else output.instruction
         channel = turn.channel
-        spec = replace(
-            to_spec(options, caller, session, resume=None, instruction=instruction),
-            api=options.api,
-            output_schema=options.output_schema,
+        spec = to_direct_spec(
+            options,
+            session,
+            instruction=instruction,
             history=history,
             deltas_wanted=lambda: channel.watched,
             admit_call=self._admit_calls(options, turn),

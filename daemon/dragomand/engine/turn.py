@@ -240,13 +240,13 @@ class Turn:
         return row
 
     async def _answer(self, open_run: OpenRunFor) -> TurnOutcome | EngineError:
-        if self._halted:
+        if self._is_halted():
             return TurnOutcome(status="interrupted")
         try:
             self.run = await open_run(self)
         except EngineError as error:
             return error
-        if self._halted:
+        if self._is_halted():
             return TurnOutcome(status="interrupted")
         self._sending = True
         outcome = await self._send(self.run)
@@ -259,7 +259,7 @@ class Turn:
 
         if self.attempts is None:
             return await ask(self.prompt, self.message_id)
-        return await self.attempts.run(ask, self.prompt, self.message_id, self.sink, lambda: self._halted)
+        return await self.attempts.run(ask, self.prompt, self.message_id, self.sink, self._is_halted)
 
     async def _pump(self, logger: logging.Logger) -> None:
         await self.channel.pump()
@@ -274,6 +274,9 @@ class Turn:
         halted, self._halted = self._halted, True
         if not halted and self._logger is not None and not self._answered.is_set():
             self._begin(self._interrupt(self._logger))
+
+    def _is_halted(self) -> bool:
+        return self._halted
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self._beside.add(asyncio.get_running_loop().create_task(work))

@@ -240,7 +240,7 @@ def commit(connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> list[Any
         connection.execute("BEGIN IMMEDIATE")
         try:
             results: list[Any] = [job.work(connection) for job in jobs]
-        except Exception:  # noqa: BLE001 - found again, and handed to its caller
+        except Exception:  # it is found again, and handed to its caller
             if len(jobs) == 1 or not connection.in_transaction:
                 raise
             connection.execute("ROLLBACK")

@@ -67,7 +67,7 @@ class HistoryMessage:
 
 
 class ApiCall(Protocol):
-    """One admitted call of the API. Whoever makes it notes what the answer says; nothing noted is a failure."""
+    """One admitted call of the API. Who makes it notes what the answer says; nothing noted is a failure."""
 
     status: int | None
     """HTTP status of the answer."""
