@@ -231,6 +231,7 @@ def daemon(url: str) -> Iterator[tuple[str, int]]:
             "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_API_KEY": KEY,
             "DRAGOMAN_LIMITS__MAX_RUNNING": "1000",
+            "DRAGOMAN_LIMITS__MAX_CALLS": "1000",
             "DRAGOMAN_LIMITS__MAX_QUEUED": "4000",
             "DRAGOMAN_LIMITS__MAX_QUEUED_PER_CLIENT": "1000",
             "DRAGOMAN_DIRECT__MAX_CONNECTIONS": "1000",

@@ -10,7 +10,6 @@ import resource
 import secrets
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -74,8 +73,10 @@ BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def new_uuid() -> str:
-    """Return a new random UUID."""
-    return str(uuid.uuid4())
+    """Return a new random UUID, version 4."""
+    digits = os.urandom(16).hex()  # `uuid.uuid4()` takes twice as long, and every turn needs four
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 class Engine:

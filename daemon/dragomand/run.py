@@ -1,9 +1,10 @@
 """One event loop around one daemon: the log, the app, its life, its signals."""
 
 import asyncio
+import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from dragomand.app import App
@@ -80,7 +81,13 @@ async def _app(
         close_logging()
 
 
+_COLLECT_AFTER = (20_000, 10, 10)
+"""Python's own 700 makes a fifth of all work out of looking for cycles, of which a call leaves hardly any."""
+
+
 def _run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    gc.freeze()  # what was loaded stays
+    gc.set_threshold(*_COLLECT_AFTER)
     factory = None
     if sys.platform != "win32":
         try:
@@ -89,5 +96,20 @@ def _run(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
             pass
         else:
             factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=factory) as runner, _known_library():
         runner.run(serve())
+
+
+@contextmanager
+def _known_library() -> Iterator[None]:
+    """Say once for this thread which event loop library runs: anyio asks at each of its primitives."""
+    try:
+        import sniffio
+    except ImportError:  # newer versions of anyio do without
+        yield
+        return
+    sniffio.thread_local.name = "asyncio"
+    try:
+        yield
+    finally:
+        sniffio.thread_local.name = None

@@ -1,5 +1,7 @@
 """The answer of a turn: of one that has just ended, or of a message that was run before."""
 
+from typing import Literal
+
 import msgspec
 from dragoman_protocol.query import QueryRunResult, StructuredAnswer
 from dragoman_protocol.stream import AssistantText, StructuredOutput, TurnStarted
@@ -20,6 +22,7 @@ def result_of(
     *,
     reason: str | None = None,
     structured: StructuredAnswer | None = None,
+    start: Literal["warm", "cold"] | None = None,
 ) -> QueryRunResult:
     """Return what a completed turn is answered with; *reason* says why its upstream answered."""
     return QueryRunResult(
@@ -36,10 +39,11 @@ def result_of(
         claude_session_id=claude_session_id,
         upstream_reason=reason,
         structured=structured,
+        start=start,
     )
 
 
-def check_same(message_id: str, first: str | None, second: str) -> None:
+def check_same(message_id: str, first: str | None, second: str | None) -> None:
     """Raise `message_conflict` when the digests of two submissions with one message id differ."""
     if first != second:
         raise EngineError(

@@ -9,10 +9,10 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dragoman_protocol.limits import CallCounts, ClientCounts, TurnCounts
 from dragoman_protocol.session import Usage
@@ -21,7 +21,7 @@ from dragomand.policy.fair_queue import Priority
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
-from .admission import ANY_MODELS, Admission, Asked
+from .admission import ANY_MODELS, Admission, Asked, Permit, WaitingSink, untold
 from .provider_limits import ProviderLimits
 
 BEARER_PREFIX = "dragoman"
@@ -72,11 +72,14 @@ class Grant:
 class Call:
     """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
 
-    __slots__ = ("_limits", "failure", "finished", "status", "usage")
+    __slots__ = ("_door", "_heard", "_limits", "_permit", "failure", "finished", "status", "usage")
 
-    def __init__(self, limits: ProviderLimits) -> None:
+    def __init__(self, limits: ProviderLimits, door: Admission, permit: Permit) -> None:
         """Begin; nothing is known yet."""
         self._limits = limits
+        self._door = door
+        self._permit = permit
+        self._heard: Failure | None = None
         self.status: int | None = None
         """HTTP status of the answer."""
         self.usage: Usage | None = None
@@ -89,6 +92,19 @@ class Call:
     def note_limits(self, heard: LimitsHeard) -> None:
         """Pass on what the answer says of the provider's limits."""
         self._limits.hear(heard)
+        self._door.hearing.of_call(self._permit, heard)
+        if heard.failure is not None:
+            self.failure = self._heard = heard.failure
+
+    def settle(self) -> None:
+        """Tell the door what became of it; the permit is given back next."""
+        permit, usage = self._permit, self.usage
+        if usage is not None:
+            permit.input_tokens = usage.input_tokens + usage.cache_creation_tokens
+            permit.output_tokens = usage.output_tokens
+        permit.succeeded = self.finished and self.status is not None and self.status < 400
+        if self.failure is not None and self.failure is not self._heard:
+            self._door.hearing.failed(permit, self.failure)
 
 
 class Calls:
@@ -106,7 +122,7 @@ class Calls:
 
         *limits* is told what the answers say of the provider's limits.
         """
-        self._admission = admission
+        self.admission = admission
         self._clock = clock
         self._queue_timeout_s = queue_timeout_s
         self._grants: dict[str, Grant] = {}
@@ -168,29 +184,22 @@ class Calls:
 
     # -- calls
 
-    @asynccontextmanager
-    async def call(self, grant: Grant) -> AsyncIterator[Call]:
+    def call(self, grant: Grant) -> AbstractAsyncContextManager[Call]:
         """Wait for a permit for one call of *grant*, hold it for the block, and count what it took.
 
         Raises `EngineError`: `queue_full`, `queue_timeout`.
         """
         payer = grant.payer()
-        asked = Asked(
-            client=payer.client,
-            name=payer.name,
-            priority=payer.priority,
-            timeout_s=self._queue_timeout_s,
-            credential=payer.credential,
-            models=payer.models,
-            session_id=payer.session_id,
-            turn_id=payer.turn_id,
-        )
-        async with self._admission.admit_call(asked):
-            call = Call(self.limits)
-            try:
-                yield call
-            finally:
-                self._settle(grant, payer, call)
+        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant)
+
+    def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
+        """Like `call`, for one that the daemon itself makes for the turn of *payer*; *waiting* is told of it.
+
+        The turn holds its own permit meanwhile. Nobody who holds a call's waits for a turn's, so neither can
+        wait for itself. Raises `EngineError`: `queue_timeout`, but for a batch, which its deadline ends.
+        """
+        timeout_s = None if payer.priority == "batch" else self._queue_timeout_s
+        return _Admitted(self, payer, self._asked(payer, timeout_s, bounded=False), waiting=waiting)
 
     # -- counts
 
@@ -207,14 +216,29 @@ class Calls:
         """Return what each turn's calls took, or those of *only* one client."""
         return [each for each in self._turns.values() if only in (None, each.client)]
 
-    def _settle(self, grant: Grant, payer: Payer, call: Call) -> None:
+    def _asked(self, payer: Payer, timeout_s: float | None, *, bounded: bool = True) -> Asked:
+        return Asked(
+            client=payer.client,
+            name=payer.name,
+            priority=payer.priority,
+            timeout_s=timeout_s,
+            credential=payer.credential,
+            models=payer.models,
+            session_id=payer.session_id,
+            turn_id=payer.turn_id,
+            bounded=bounded,
+        )
+
+    def _settle(self, call: Call, payer: Payer, grant: Grant | None = None) -> None:
         client = _newest(
             self._clients,
             payer.client,
             lambda: ClientCounts(client=payer.client, name=payer.name),
             MOST_CLIENTS,
         )
-        counted: list[CallCounts] = [self._total, grant.counts, client]
+        counted: list[CallCounts] = [self._total, client]
+        if grant is not None:
+            counted.append(grant.counts)
         if payer.turn_id is not None:
             turn_id, of = payer.turn_id, payer.client
             counted.append(
@@ -228,9 +252,45 @@ class Calls:
                 counts.usage = added(counts.usage, call.usage)
 
 
+class _Admitted:
+    """A call from its permit to its settlement."""
+
+    __slots__ = ("_call", "_calls", "_entry", "_grant", "_payer")
+
+    def __init__(
+        self,
+        calls: Calls,
+        payer: Payer,
+        asked: Asked,
+        grant: Grant | None = None,
+        waiting: WaitingSink = untold,
+    ) -> None:
+        self._calls = calls
+        self._payer = payer
+        self._grant = grant
+        self._entry = calls.admission.admit_call(asked, waiting)
+
+    async def __aenter__(self) -> Call:
+        permit = await self._entry.__aenter__()
+        self._call = call = Call(self._calls.limits, self._calls.admission, permit)
+        return call
+
+    async def __aexit__(self, *raised: Any) -> None:
+        try:
+            self._calls._settle(self._call, self._payer, self._grant)
+            self._call.settle()
+        finally:
+            await self._entry.__aexit__(*raised)
+
+
 def added(one: Usage, other: Usage) -> Usage:
     """Return the sum of both."""
-    return Usage(**{name: getattr(one, name) + getattr(other, name) for name in Usage.__struct_fields__})
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
+        cache_creation_tokens=one.cache_creation_tokens + other.cache_creation_tokens,
+    )
 
 
 def _digest(secret: str) -> bytes:

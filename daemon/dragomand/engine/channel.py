@@ -7,6 +7,7 @@ one group commit. Ephemeral events with nothing in front of them go out at once.
 Publishing never waits for a subscriber: a subscriber is a plain function that must return at once.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -97,6 +98,7 @@ class Channel:
         """When (the event loop's clock) the last one stopped watching."""
         self.on_unwatched: Callable[[], None] | None = None
         """Called then, and must return at once."""
+        self._on_pending: Callable[[], None] | None = None
         self.left_out = 0
         """How many ephemeral events were left out for want of room."""
         self._append = append
@@ -104,7 +106,7 @@ class Channel:
         self._subscribers: dict[int, Subscriber] = {}
         self._next_subscriber = 0
         self._pending: deque[Event] = deque()
-        self._wake = anyio.Event()
+        self._wake = asyncio.Event()
         self._committing = False
         self._finishing = False
         self._texts: dict[str, _RunningText] = {}
@@ -150,7 +152,12 @@ class Channel:
         self.failure = None
         self._finishing = False
         self._pending.clear()
-        self._wake = anyio.Event()
+        self._wake.clear()
+
+    def when_pending(self, pump: Callable[[], None]) -> None:
+        """Call *pump* once in this turn, as soon as an event waits: `pump` is needed then, and not before."""
+        self._on_pending = pump
+        self._call_pump()
 
     def finish(self) -> None:
         """Let `pump` return once everything that was published is out."""
@@ -160,6 +167,7 @@ class Channel:
     def end(self) -> None:
         """The turn is over."""
         self.turn_id = ""
+        self._on_pending = None
         self._pending.clear()
         self._texts.clear()
 
@@ -170,8 +178,7 @@ class Channel:
         elif not self._pending and not self._committing:
             self._deliver([(event, None)])
         elif len(self._pending) < MAX_PENDING:
-            self._pending.append(event)
-            self._wake.set()
+            self._wait_with(event)
         elif not self._join(event):
             self.left_out += 1
 
@@ -187,15 +194,15 @@ class Channel:
         """
         while True:
             await self._wake.wait()
-            self._wake = anyio.Event()
-            while self._pending:
+            self._wake.clear()
+            while self._pending and not self._committing:
                 events = list(self._pending)
                 self._pending.clear()
                 try:
                     await self.commit(events, self._append)
                 except Exception as error:  # noqa: BLE001  # told by whoever runs the turn
                     self._fail(error)
-            if self._finishing or self.failure is not None:
+            if (self._finishing and not self._pending) or self.failure is not None:
                 return
 
     async def commit(self, events: Sequence[Event], write: Write) -> None:
@@ -221,6 +228,8 @@ class Channel:
                     await write(rows)
         finally:
             self._committing = False
+            if self._pending:
+                self._wake.set()  # it waited behind this
         self.last_seq += len(rows)
         self._deliver(numbered)
 
@@ -232,8 +241,17 @@ class Channel:
         if len(self._pending) >= MAX_PENDING:
             self._fail(StorageError("session database", f"{MAX_PENDING} events wait to be written"))
             return
+        self._wait_with(event)
+
+    def _wait_with(self, event: Event) -> None:
         self._pending.append(event)
         self._wake.set()
+        self._call_pump()
+
+    def _call_pump(self) -> None:
+        if self._on_pending is not None and self._pending:
+            call, self._on_pending = self._on_pending, None
+            call()
 
     def _fail(self, error: Exception) -> None:
         self.failure = error

@@ -2,22 +2,26 @@
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from dragoman_protocol.agent import to_claude_code
-from dragoman_protocol.query import QueryRunParams, TurnOptions
+from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
 
 from dragomand.store.rows import SessionRow
-from dragomand.upstream.interface import RunSpec
+from dragomand.upstream.interface import AdmitCall, HistoryMessage, RunSpec
 
 from .caller import Caller
 from .errors import EngineError
 from .option_rules import at_least, check_values, needs
 
 _NOT_PART = ("message_id", "timeout_ms", "queue_timeout_ms", "partial_result_token", "priority")
+_CHOSEN = attrgetter(*(name for name in TurnOptions.__struct_fields__ if name != "model"))
+_NOTHING = _CHOSEN(TurnOptions())
+_NOWHERE = Path("/")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -28,6 +32,8 @@ def check(
 
     More folders must lie in *roots*, like working directories (none: anywhere).
     """
+    if nothing_chosen(options) and (options.model is None or "\0" not in options.model):
+        return
     for scope, what in needs(options):
         _need(caller, scope, what)
     for name, value in (options.env or {}).items():
@@ -39,6 +45,11 @@ def check(
     for path, value in _arguments(options):
         _no_nul(path, value)
     check_values(options, roots)
+
+
+def nothing_chosen(options: TurnOptions) -> bool:
+    """Tell whether nothing but the model was chosen, as with most plain questions: a quick answer."""
+    return bool(_CHOSEN(options) == _NOTHING)
 
 
 def check_times(params: QueryRunParams) -> None:
@@ -98,6 +109,33 @@ def to_spec(
         env=dict(options.env or {}),
         client=caller.id,
     )  # fmt: skip
+
+
+def to_direct_spec(
+    options: AnswerOptions,
+    session: SessionRow,
+    *,
+    instruction: str | None,
+    history: tuple[HistoryMessage, ...],
+    deltas_wanted: Callable[[], bool],
+    admit_call: AdmitCall | None,
+) -> RunSpec:
+    """Say the same for the Messages API, which has few of these options; the others were refused."""
+    prompt = options.system_prompt
+    return RunSpec(
+        session_id=session.session_id,
+        cwd=_NOWHERE,
+        model=options.model,
+        system_prompt=prompt if isinstance(prompt, str) else None,
+        append_system_prompt=_both(options.append_system_prompt, instruction),
+        max_turns=options.max_turns,
+        thinking=options.thinking,
+        api=options.api,
+        output_schema=options.output_schema,
+        history=history,
+        deltas_wanted=deltas_wanted,
+        admit_call=admit_call,
+    )
 
 
 def digest(params: QueryRunParams) -> str:

@@ -5,6 +5,7 @@ The turn runs in a task of the engine's, so it ends in order whatever becomes of
 ones get the stored answer.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from .sessions import Sessions
 from .structured import OutputSchema
 from .submissions import Submission
 from .turn import Turn, TurnEnd
+from .turn_tasks import TurnTasks
 from .upstream_choice import Choice, choose
 
 STOP_PATIENCE_S = 13.0
@@ -67,7 +69,7 @@ class Queries:
         logger: logging.Logger,
     ) -> None:
         """Run queries in *tasks*; *clock* gives Unix seconds, *new_id* UUIDs."""
-        self._tasks = tasks
+        self._tasks = TurnTasks(tasks)
         self._auth = auth
         self._admission = admission
         self._sessions = sessions
@@ -107,7 +109,7 @@ class Queries:
         is raised with what had been said. Raises `EngineError`; see the method's table for the kinds.
         """
         self._auth.require()
-        asked = options.digest(params)
+        asked = None if params.message_id is None else options.digest(params)
         params = await self._agents.answering(params)
         options.check(params, caller, self._limits.allowed_env, self._limits.roots)
         options.check_times(params)
@@ -119,7 +121,7 @@ class Queries:
             submission.hear(started)
         try:
             await submission.done.wait()
-        except anyio.get_cancelled_exc_class():
+        except asyncio.CancelledError:
             raise await self._given_up(submission) from None
         finally:
             submission.waiters -= 1
@@ -147,10 +149,13 @@ class Queries:
         self._stopping = True
         for submission in list(self._live):
             submission.stop("shutdown")
+        self._tasks.end()
 
     # -- one submission
 
-    def _submit(self, params: QueryRunParams, caller: Caller, asked: str) -> tuple[Submission, bool]:
+    def _submit(
+        self, params: QueryRunParams, caller: Caller, asked: str | None
+    ) -> tuple[Submission, bool]:
         """Return the submission that carries this out, and whether it had been on its way already."""
         message_id = params.message_id
         if message_id is not None and message_id in self._by_message:
@@ -160,7 +165,7 @@ class Queries:
         if self._stopping:
             raise EngineError("draining")
         submission = Submission(params=params, caller=caller, digest=asked)
-        self._tasks.start_soon(self._carry_out, submission)
+        self._tasks.start(self._carry_out(submission))
         self._live.add(submission)
         if message_id is not None:
             self._by_message[message_id] = submission
@@ -177,8 +182,12 @@ class Queries:
     async def _carry_out(self, submission: Submission) -> None:
         message_id = submission.params.message_id
         try:
-            with submission.scope:
+            if submission.stopped is None:
+                submission.task = asyncio.current_task()
                 submission.result = await self._replay(submission) or await self._run(submission)
+        except asyncio.CancelledError:
+            if submission.stopped is None or submission.turn is not None:
+                raise  # not by `stop`
         except EngineError as error:
             submission.error = error
         except DuplicateMessageError as duplicate:  # another session's stream took it in the same instant
@@ -195,7 +204,7 @@ class Queries:
     async def _replay(self, submission: Submission) -> QueryRunResult | None:
         """Return the stored answer of a message that was run before; raises its stored error."""
         message_id = submission.params.message_id
-        if message_id is None:
+        if message_id is None or submission.digest is None:
             return None
         turn = await answers.stored_turn(self._sessions.store, message_id, submission.digest)
         if turn is None:
@@ -267,14 +276,14 @@ class Queries:
             submission.out_of_channel()
         if end.error is not None:
             raise end.error
-        result = answers.result_of(
+        return answers.result_of(
             end.row,
             end.text,
             session.claude_session_id,
             reason=choice.reason,
             structured=None if turn.attempts is None else turn.attempts.answer,
+            start=turn.start,
         )
-        return msgspec.structs.replace(result, start=turn.start)
 
     async def _execute(
         self, turn: Turn, params: QueryRunParams, queued_ms: int, output: OutputSchema | None
@@ -296,16 +305,18 @@ class Queries:
             return end
         finally:
             for run in opened:
-                with anyio.CancelScope(shield=True):
-                    await self._close(run)
+                if run.record is None:
+                    await self._close(run)  # there is no process to wait for
+                else:
+                    with anyio.CancelScope(shield=True):
+                        await self._close(run)
 
     async def _open(self, turn: Turn, params: QueryRunParams, output: OutputSchema | None) -> OpenRun:
         if turn.choice.upstream == "messages_api":
             return await self._runs.open_direct(
                 turn.session,
                 params,
-                turn.caller,
-                channel=turn.channel,
+                turn=turn,
                 output=output,
                 resumed=not turn.new_session,
             )

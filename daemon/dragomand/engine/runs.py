@@ -8,10 +8,12 @@ from functools import partial
 import anyio
 from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
 
+from dragomand.policy.fair_queue import Priority
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ProcessRunRow, SessionRow
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
+    AdmitCall,
     AskPermission,
     PermissionAnswer,
     PermissionAsk,
@@ -21,13 +23,12 @@ from dragomand.upstream.interface import (
     UpstreamRun,
 )
 
-from .admission import family_of
+from .admission import Told, family_of
 from .caller import Caller
 from .calls import Calls, Payer
-from .channel import Channel
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
-from .options import to_spec
+from .options import to_direct_spec, to_spec
 from .permissions import Permissions
 from .sessions import storage_errors
 from .structured import OutputSchema
@@ -90,13 +91,15 @@ class Runs:
         self,
         session: SessionRow,
         options: AnswerOptions,
-        caller: Caller,
         *,
-        channel: Channel,
+        turn: Turn,
         output: OutputSchema | None,
         resumed: bool,
     ) -> OpenRun:
-        """Start a run of the Messages API, with what the session said before; raises `EngineError`."""
+        """Start a run of the Messages API, with what the session said before; raises `EngineError`.
+
+        Its calls are admitted and counted as those of *turn*.
+        """
         assert self._direct is not None
         if resumed:
             with storage_errors():
@@ -104,12 +107,14 @@ class Runs:
         else:
             history = ()
         instruction = None if output is None else output.instruction
-        spec = replace(
-            to_spec(options, caller, session, resume=None, instruction=instruction),
-            api=options.api,
-            output_schema=options.output_schema,
+        channel = turn.channel
+        spec = to_direct_spec(
+            options,
+            session,
+            instruction=instruction,
             history=history,
             deltas_wanted=lambda: channel.watched,
+            admit_call=self._admit_calls(options, turn),
         )
         try:
             run = await self._direct.open(spec, _nobody)
@@ -149,6 +154,25 @@ class Runs:
         self.version = run.version or self.version
         return opened[0]
 
+    def _admit_calls(self, options: AnswerOptions, turn: Turn) -> AdmitCall | None:
+        calls = self._calls
+        if calls is None:
+            return None
+        payer = Payer(
+            turn.caller.id,
+            turn.caller.name,
+            turn.turn_id,
+            _priority(options),
+            turn.session.session_id,
+            family_of(options.model or turn.session.model),
+        )
+        channel = turn.channel
+
+        def waiting(told: Told) -> None:
+            channel.publish(told.event(self._clock()))
+
+        return lambda: calls.call_of(payer, waiting)
+
     async def _open(
         self,
         session: SessionRow,
@@ -173,7 +197,7 @@ class Runs:
         access = None if self._calls is None else opened.run.api_access
         if self._calls is None or access is None:
             return
-        priority = options.priority if isinstance(options, QueryRunParams) else "interactive"
+        priority = _priority(options)
         models = family_of(options.model or opened.session.model)
 
         def payer() -> Payer:
@@ -227,6 +251,10 @@ class Runs:
         # Only a note; the turn's own end has been told already, with the store's failure if it had one.
         with suppress(EngineError):
             await self.record(opened)
+
+
+def _priority(options: TurnOptions) -> Priority:
+    return options.priority if isinstance(options, QueryRunParams) else "interactive"
 
 
 async def _nobody(_question: PermissionAsk) -> PermissionAnswer:

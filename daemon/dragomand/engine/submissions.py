@@ -1,10 +1,10 @@
 """One query on its way, and all who wait for it: a `messageId` that is sent twice is carried out once."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
 from dragoman_protocol.query import QueryRunParams, QueryRunResult
 
 from .caller import Caller
@@ -19,10 +19,11 @@ class Submission:
 
     params: QueryRunParams
     caller: Caller
-    digest: str
-    done: anyio.Event = field(default_factory=anyio.Event)
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    """Ends the waiting before the turn begins."""
+    digest: str | None
+    """What is asked, if `messageId` makes it comparable."""
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[object] | None" = None
+    """What waits before the turn begins, once it does; `stop` ends it."""
     session_id: str = ""
     turn: Turn | None = None
     waiters: int = 0
@@ -85,16 +86,16 @@ class Submission:
 
     def stop(self, why: StopReason) -> None:
         """Stop it wherever it is. The first reason counts."""
-        self.stopped = self.stopped or why
-        if self.turn is None:
-            self.scope.cancel()
-        else:
+        first, self.stopped = self.stopped is None, self.stopped or why
+        if self.turn is not None:
             self.turn.stop(why)
+        elif first and self.task is not None:
+            self.task.cancel()
 
     def begin(self, turn: Turn) -> None:
         """Its turn begins now: from here on `stop` ends the turn. Raises if it was stopped already.
 
-        `scope` ends only what waits: one who was let in without waiting has not noticed yet.
+        Only what waits can be ended: one who was let in without waiting has not noticed yet.
         """
         if self.stopped is not None:
             raise self._unbegun()

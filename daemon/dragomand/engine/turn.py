@@ -4,10 +4,11 @@ The row is written before anything is sent, so a crash leaves a visible unfinish
 always `turnCompleted`, stored together with the closed row.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import msgspec
@@ -110,8 +111,12 @@ class Turn:
         """Whether its row has been written."""
         self._text_item = ""
         self._text_parts: list[str] = []
-        self._stop = anyio.Event()
-        self._answered = anyio.Event()
+        self._halted = False
+        self._answered = asyncio.Event()
+        self._beside: set[asyncio.Task[None]] = set()
+        """What is done beside the answer, if anything is: events are stored, the run is interrupted."""
+        self._logger: logging.Logger | None = None
+        """Once the row has been written."""
         self._sending = False
         self._asks: dict[anyio.CancelScope, anyio.Event] = {}
         self._ending = False
@@ -132,7 +137,7 @@ class Turn:
         """Ask the turn to end; soon after it does, with its terminal event. The first reason counts."""
         if self.stopped is None:
             self.stopped = why
-            self._stop.set()
+            self._halt()
             if self.queueing is not None:
                 self.queueing.cancel()
 
@@ -148,21 +153,24 @@ class Turn:
         """Run the whole turn. Raises only if it could not be opened: nothing was sent then."""
         row = await self._open(store, queued_ms, clock())
         outcome: TurnOutcome | EngineError = EngineError("internal_error")
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._pump, logger)
-            tasks.start_soon(self._interrupt_when_stopped, logger)
-            try:
-                with self.deadline.scope:
-                    outcome = await self._answer(open_run)
-            except Exception as unexpected:
-                logger.exception("turn failed", extra={"turn": self.turn_id})
-                outcome = EngineError("internal_error", detail=type(unexpected).__name__)
-            finally:
-                self._answered.set()
-                self._stop.set()
+        self._logger = logger
+        self.channel.when_pending(lambda: self._begin(self._pump(logger)))
+        try:
+            with self.deadline.scope:
+                outcome = await self._answer(open_run)
+        except EngineError as refused:  # a call of the API waited too long for its permit
+            outcome, self._sending = refused, False
+        except Exception as unexpected:
+            logger.exception("turn failed", extra={"turn": self.turn_id})
+            outcome = EngineError("internal_error", detail=type(unexpected).__name__)
+        finally:
+            self._answered.set()
+            if self._asks:
                 await self._end_asks()
-                self._over = True
-                self.channel.finish()
+            self._ending = self._over = True
+            self.channel.finish()
+            if self._beside:
+                await self._end_beside()
         return await self._close(store, row, outcome, clock(), logger)
 
     def sink(self, event: Event) -> None:
@@ -175,7 +183,7 @@ class Turn:
             self._note(event.item_id, event.text, whole=True)
         self.channel.publish(event)
         if self.channel.failure is not None:
-            self._stop.set()
+            self._halt()
 
     async def ask(self, permissions: Permissions, ask: PermissionAsk) -> PermissionAnswer:
         """Ask the caller's person; the deadline stands still meanwhile. The turn's end withdraws it."""
@@ -232,13 +240,13 @@ class Turn:
         return row
 
     async def _answer(self, open_run: OpenRunFor) -> TurnOutcome | EngineError:
-        if self._stop.is_set():
+        if self._is_halted():
             return TurnOutcome(status="interrupted")
         try:
             self.run = await open_run(self)
         except EngineError as error:
             return error
-        if self._stop.is_set():
+        if self._is_halted():
             return TurnOutcome(status="interrupted")
         self._sending = True
         outcome = await self._send(self.run)
@@ -251,7 +259,7 @@ class Turn:
 
         if self.attempts is None:
             return await ask(self.prompt, self.message_id)
-        return await self.attempts.run(ask, self.prompt, self.message_id, self.sink, self._stop.is_set)
+        return await self.attempts.run(ask, self.prompt, self.message_id, self.sink, self._is_halted)
 
     async def _pump(self, logger: logging.Logger) -> None:
         await self.channel.pump()
@@ -259,12 +267,28 @@ class Turn:
             logger.error(
                 "events cannot be stored", exc_info=self.channel.failure, extra={"turn": self.turn_id}
             )
-            self._stop.set()
+            self._halt()
 
-    async def _interrupt_when_stopped(self, logger: logging.Logger) -> None:
-        await self._stop.wait()
-        if self._answered.is_set():
-            return
+    def _halt(self) -> None:
+        """End the answer, if it has begun and has not ended by itself."""
+        halted, self._halted = self._halted, True
+        if not halted and self._logger is not None and not self._answered.is_set():
+            self._begin(self._interrupt(self._logger))
+
+    def _is_halted(self) -> bool:
+        return self._halted
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._beside.add(asyncio.get_running_loop().create_task(work))
+
+    async def _end_beside(self) -> None:
+        """Wait for what goes on beside: it ends soon, now that there is an answer."""
+        with anyio.CancelScope(shield=True):
+            while self._beside:
+                task = self._beside.pop()
+                await task
+
+    async def _interrupt(self, logger: logging.Logger) -> None:
         if self.run is not None:
             try:
                 with anyio.move_on_after(INTERRUPT_PATIENCE_S):

@@ -1,6 +1,7 @@
 """Which upstream answers a query, and why: said in the result, so that nobody has to guess."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,8 @@ _ONLY_CLAUDE_CODE = {
     if field.name not in _OF_BOTH
 }
 """Every other option of a turn, so that a new one is never ignored without a word."""
+
+_chosen = attrgetter(*_ONLY_CLAUDE_CODE)
 
 NO_KEY = "messagesApi needs an API key: a login of Claude Code's own is never used for direct calls"
 """Why there is no Messages API with a subscription."""
@@ -95,9 +98,8 @@ def _agentic(options: AnswerOptions) -> str | None:
         return "tools"
     if options.system_prompt is not None and not isinstance(options.system_prompt, str):
         return "systemPrompt.preset"
-    for name, wire in _ONLY_CLAUDE_CODE.items():
-        if getattr(options, name):
-            return wire
+    if any(_chosen(options)):
+        return next(wire for name, wire in _ONLY_CLAUDE_CODE.items() if getattr(options, name))
     return None
 
 

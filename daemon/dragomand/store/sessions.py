@@ -42,7 +42,8 @@ def insert_session(connection: sqlite3.Connection, path: str, row: SessionRow) -
     )
     if cursor.rowcount == 0 or cursor.lastrowid is None:
         raise StorageError(path, f"session {row.session_id} exists already")
-    _set_tags(connection, cursor.lastrowid, row.tags)
+    if row.tags:
+        _set_tags(connection, cursor.lastrowid, row.tags)
     return cursor.lastrowid
 
 

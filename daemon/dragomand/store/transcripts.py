@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from dragomand.store.errors import DuplicateMessageError, StorageError, UnknownRowError
 from dragomand.store.rows import ItemRow, SessionRow, TurnRow
 from dragomand.store.sessions import find_session, insert_session
@@ -17,6 +19,12 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 _TURN_COLUMNS = TurnRow.__struct_fields__
 _ITEM_COLUMNS = ItemRow.__struct_fields__
+_INSERT_ITEM = """
+    INSERT INTO item (session_key, turn_key, seq, item_id, kind, created_at, body) VALUES
+"""
+_ITEM_ROW = "(?, ?, ?, ?, ?, ?, ?)"
+_ROWS_AT_ONCE = 8
+"""As many forms of the statement as there are numbers up to it; all stay prepared."""
 _SELECT_TURN = """
     SELECT turn_id, session_id, status, started_at, completed_at, message_id, request_digest, t.model,
       t.input_tokens, t.output_tokens, t.cache_read_tokens, t.cache_creation_tokens, t.cost_usd, stop_reason,
@@ -40,9 +48,11 @@ def open_turn(
     _check_message(connection, turn)
     if new_session is None:
         key, last_seq = find_session(connection, path, turn.session_id)
+        _check_order(path, last_seq, items)
     else:
-        key, last_seq = insert_session(connection, path, new_session), new_session.last_seq
-    connection.execute(
+        _check_order(path, new_session.last_seq, items)
+        key = insert_session(connection, path, _begun(new_session, turn, items))
+    turn_key = connection.execute(
         """
         INSERT INTO turn (session_key, turn_id, status, started_at, completed_at, message_id, request_digest,
           model, input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens, cost_usd, stop_reason,
@@ -50,15 +60,17 @@ def open_turn(
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (key, turn.turn_id, *_values(turn)),
-    )
-    _append(connection, path, key, last_seq, items)
-    connection.execute(
-        """
-        UPDATE session SET turn_count = turn_count + 1, last_turn_status = ?, updated_at = max(updated_at, ?)
-        WHERE session_key = ?
-        """,
-        (turn.status, turn.started_at, key),
-    )
+    ).lastrowid
+    _insert_items(connection, path, key, items, {turn.turn_id: turn_key or 0})
+    if new_session is None:
+        at = max([turn.started_at, *[item.created_at for item in items[-1:]]])
+        connection.execute(
+            """
+            UPDATE session SET turn_count = turn_count + 1, last_turn_status = ?, last_seq = last_seq + ?2,
+              item_count = item_count + ?2, updated_at = max(updated_at, ?) WHERE session_key = ?
+            """,
+            (turn.status, len(items), at, key),
+        )
     if turn.status != "running":
         _add_to_totals(connection, key, turn)
 
@@ -66,30 +78,45 @@ def open_turn(
 def append_items(connection: sqlite3.Connection, path: str, items: Sequence[ItemRow]) -> None:
     """Write items of one session."""
     key, last_seq = find_session(connection, path, items[0].session_id)
-    _append(connection, path, key, last_seq, items)
+    _check_order(path, last_seq, items)
+    _insert_items(connection, path, key, items, {})
+    connection.execute(
+        """
+        UPDATE session SET last_seq = ?, item_count = item_count + ?, updated_at = max(updated_at, ?)
+        WHERE session_key = ?
+        """,
+        (items[-1].seq, len(items), items[-1].created_at, key),
+    )
 
 
 def close_turn(connection: sqlite3.Connection, path: str, turn: TurnRow, items: Sequence[ItemRow]) -> None:
     """Write the end of a running turn and its last items."""
     key, last_seq = find_session(connection, path, turn.session_id)
-    cursor = connection.execute(
+    _check_order(path, last_seq, items)
+    found = connection.execute(
         """
         UPDATE turn SET status = ?, started_at = ?, completed_at = ?, message_id = ?, request_digest = ?,
           model = ?, input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_creation_tokens = ?,
           cost_usd = ?, stop_reason = ?, error = ?, queued_ms = ?, upstream = ?, duration_ms = ?
-        WHERE turn_id = ? AND session_key = ? AND status = 'running'
+        WHERE turn_id = ? AND session_key = ? AND status = 'running' RETURNING turn_key
         """,
         (*_values(turn), turn.turn_id, key),
-    )
-    if cursor.rowcount == 0:
+    ).fetchone()
+    if found is None:
         raise UnknownRowError(path, f"session {turn.session_id} has no running turn {turn.turn_id}")
-    _append(connection, path, key, last_seq, items)
+    _insert_items(connection, path, key, items, {turn.turn_id: found[0]})
+    at = max([turn.completed_at or turn.started_at, *[item.created_at for item in items[-1:]]])
+    over = turn.status != "running"
     connection.execute(
-        "UPDATE session SET last_turn_status = ?, updated_at = max(updated_at, ?) WHERE session_key = ?",
-        (turn.status, turn.completed_at or turn.started_at, key),
+        """
+        UPDATE session SET last_turn_status = ?, last_seq = last_seq + ?2, item_count = item_count + ?2,
+          updated_at = max(updated_at, ?), input_tokens = input_tokens + ?, output_tokens = output_tokens + ?,
+          cache_read_tokens = cache_read_tokens + ?, cache_creation_tokens = cache_creation_tokens + ?,
+          cost_usd = CASE WHEN ?8 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ?8 END
+        WHERE session_key = ?9
+        """,
+        (turn.status, len(items), at, *(_figures(turn) if over else (0, 0, 0, 0, None)), key),
     )
-    if turn.status != "running":
-        _add_to_totals(connection, key, turn)
 
 
 def interrupt_running(connection: sqlite3.Connection, new_epoch: str) -> list[str]:
@@ -148,34 +175,42 @@ def turn_items(connection: sqlite3.Connection, turn_id: str) -> list[ItemRow]:
     return [_to_item(values) for values in connection.execute(sql, (turn_id,))]
 
 
-def _append(
-    connection: sqlite3.Connection, path: str, session_key: int, last_seq: int, items: Sequence[ItemRow]
-) -> None:
-    if not items:
-        return
-    turn_keys: dict[str, int] = {}
-    values = []
+def _begun(session: SessionRow, turn: TurnRow, items: Sequence[ItemRow]) -> SessionRow:
+    """Return the row of a new session as it is after its first turn has begun."""
+    return replace(
+        session,
+        last_seq=session.last_seq + len(items),
+        item_count=session.item_count + len(items),
+        turn_count=session.turn_count + 1,
+        last_turn_status=turn.status,
+        updated_at=max([session.updated_at, turn.started_at, *[item.created_at for item in items[-1:]]]),
+    )
+
+
+def _check_order(path: str, last_seq: int, items: Sequence[ItemRow]) -> None:
     for seq, item in enumerate(items, last_seq + 1):
         if item.seq != seq:
             raise StorageError(path, f"session {item.session_id} expects item {seq} next, not {item.seq}")
-        if item.turn_id not in turn_keys:
-            turn_keys[item.turn_id] = _turn_key(connection, path, session_key, item.turn_id)
-        turn_key = turn_keys[item.turn_id]
-        values.append((session_key, turn_key, seq, item.item_id, item.kind, item.created_at, item.body))
-    connection.executemany(
-        """
-        INSERT INTO item (session_key, turn_key, seq, item_id, kind, created_at, body)
-        VALUES (?, ?, ?, ?, ?, ?, ?)
-        """,
-        values,
-    )
-    connection.execute(
-        """
-        UPDATE session SET last_seq = ?, item_count = item_count + ?, updated_at = max(updated_at, ?)
-        WHERE session_key = ?
-        """,
-        (items[-1].seq, len(items), items[-1].created_at, session_key),
-    )
+
+
+def _insert_items(
+    connection: sqlite3.Connection,
+    path: str,
+    session_key: int,
+    items: Sequence[ItemRow],
+    turn_keys: dict[str, int],
+) -> None:
+    """Write items whose order was checked; *turn_keys* has those of turns that are known."""
+    values: list[Any] = []
+    for item in items:
+        turn_key = turn_keys.get(item.turn_id)
+        if turn_key is None:
+            turn_key = turn_keys[item.turn_id] = _turn_key(connection, path, session_key, item.turn_id)
+        values += (session_key, turn_key, item.seq, item.item_id, item.kind, item.created_at, item.body)
+    # A statement for some rows instead of one for each: between statements the thread lets others run.
+    for at in range(0, len(items), _ROWS_AT_ONCE):
+        rows = min(_ROWS_AT_ONCE, len(items) - at)
+        connection.execute(_INSERT_ITEM + ", ".join([_ITEM_ROW] * rows), values[at * 7 : (at + rows) * 7])
 
 
 def _turn_key(connection: sqlite3.Connection, path: str, session_key: int, turn_id: str) -> int:
@@ -196,6 +231,16 @@ def _check_message(connection: sqlite3.Connection, turn: TurnRow) -> None:
         raise DuplicateMessageError(found[0])
 
 
+def _figures(turn: TurnRow) -> tuple[int, int, int, int, float | None]:
+    return (
+        turn.input_tokens,
+        turn.output_tokens,
+        turn.cache_read_tokens,
+        turn.cache_creation_tokens,
+        turn.cost_usd,
+    )
+
+
 def _add_to_totals(connection: sqlite3.Connection, session_key: int, turn: TurnRow) -> None:
     connection.execute(
         """
@@ -204,14 +249,7 @@ def _add_to_totals(connection: sqlite3.Connection, session_key: int, turn: TurnR
           cost_usd = CASE WHEN ?5 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ?5 END
         WHERE session_key = ?6
         """,
-        (
-            turn.input_tokens,
-            turn.output_tokens,
-            turn.cache_read_tokens,
-            turn.cache_creation_tokens,
-            turn.cost_usd,
-            session_key,
-        ),
+        (*_figures(turn), session_key),
     )
 
 

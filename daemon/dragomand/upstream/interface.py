@@ -6,14 +6,18 @@ once, here; it never waits for a consumer: events are handed to a sink that retu
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dragoman_protocol.content import Prompt
 from dragoman_protocol.query import ApiOptions, ThinkingChoice
 from dragoman_protocol.session import Usage
 from dragoman_protocol.stream import Event
+
+if TYPE_CHECKING:
+    from dragomand.upstream.limits_heard import LimitsHeard
 
 EventSink = Callable[[Event], None]
 """Takes each event, in order, without blocking. It numbers and publishes them; upstream does not."""
@@ -65,6 +69,28 @@ class HistoryMessage:
 
     role: Literal["user", "assistant"]
     content: Prompt
+
+
+class ApiCall(Protocol):
+    """One admitted call of the API. Who makes it notes what the answer says; nothing noted is a failure."""
+
+    status: int | None
+    """HTTP status of the answer."""
+    usage: Usage | None
+    """What the answer says it took."""
+    finished: bool
+    """Whether the answer came to its end."""
+
+    failure: Failure | None
+    """Why there is no whole and good answer."""
+
+    def note_limits(self, heard: "LimitsHeard") -> None:
+        """Pass on what the answer says of the provider's limits."""
+
+
+AdmitCall = Callable[[], AbstractAsyncContextManager[ApiCall]]
+"""Waits for the permit of one call of the API, holds it for the block, and settles it. What entering raises
+(it waited too long) is none of the upstream's failures: it goes through `UpstreamRun.send`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +147,8 @@ class RunSpec:
     """The completed turns before, oldest first; only for `messages_api`."""
     deltas_wanted: Callable[[], bool] = always
     """Whether anybody watches; without a watcher an upstream may leave deltas out."""
+    admit_call: AdmitCall | None = None
+    """Before each call of the API, where the upstream makes them itself; None: nothing limits them."""
     client: str | None = None
     """Who asks, if a process that has worked for the same one may be used again."""
 

@@ -163,6 +163,7 @@ def test_the_upstream_is_told_everything() -> None:
         "output_schema": None,
         "history": (),
         "deltas_wanted": spec.deltas_wanted,
+        "admit_call": None,
         "agent": "a",
         "agents": {"a": {"description": "d", "prompt": "p", "tools": ["Read"]}},
         "exclude_dynamic_sections": False,

@@ -78,6 +78,13 @@ class Credential:
         self._look()
         return was
 
+    def parked_until(self, window: str) -> float | None:
+        """Return until when (Unix seconds) *window* parks what waits; None: it does not."""
+        for kept in self.parking.snapshot():
+            if kept.window == window:
+                return kept.parked_until
+        return None
+
     def use_up(self, window: str, resets_at: float | None, chance: float, wall: float) -> Parked:
         """Its quota is used up."""
         self.clear = False

@@ -18,14 +18,13 @@ from typing import Any
 
 from dragoman_protocol.breaker import BreakerInfo
 
-from dragomand.policy.rate_limiter import Window
-
 from .alarm import Alarm
 from .asked import Asked, WaitingSink, untold
 from .call_gate import CallGate
+from .hearing import Hearing
 from .line import Line
 from .permit import Permit
-from .pool import Pool, Pools, ProviderBreaker
+from .pool import Pools, ProviderBreaker
 from .settings import DoorSettings
 from .turn_gate import TurnGate
 
@@ -49,12 +48,12 @@ class Admission:
         self.settings = settings
         self.clock = clock
         self.wall = wall
-        self._chance = chance
         self._depths: dict[str, int] = {}
         """How many turns are above each one that runs."""
         self.pools = Pools(settings, clock)
         self.turn_gate = TurnGate(self.pools, settings, clock=clock, wall=wall)
         self.call_gate = CallGate(self.pools, settings, chance=chance, wall=wall)
+        self.hearing = Hearing(self.pools, clock=clock, wall=wall, chance=chance, changed=self._changed)
         self._idle = asyncio.Event()
         self._idle.set()
         self._alarm = Alarm(clock, self._ring)
@@ -66,13 +65,9 @@ class Admission:
         self.on_idle: Callable[[], None] | None = None
         """Called, and must return at once, when the last turn or call has ended and none waits."""
         self.on_breaker: Callable[[BreakerInfo], None] = lambda _: None
-        """Told, like the following, of each change; must return at once."""
-        self.on_parked: Callable[[str, float | None, str], None] = lambda *_: None
-        """A credential's quota is used up until (Unix seconds; None: is there again), and which window."""
-        self.on_refused: Callable[[str, str], None] = lambda *_: None
-        """The provider refused a credential, for the first time; and what it said."""
-        self.on_change: Callable[[str], None] = lambda _: None
-        """Something that outlives the daemon has changed: what of."""
+        """Told of each change; must return at once."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Something that outlives the daemon has changed."""
 
     @property
     def running(self) -> int:
@@ -117,46 +112,6 @@ class Admission:
         """Wait until *client* may line a turn up without being refused. The place is not reserved."""
         await self.turns.room(client)
 
-    # -- what calls hear
-
-    def heard_limits(self, permit: Permit, windows: dict[str, Window], order: int | None = None) -> None:
-        """The answer to a call tells the provider's own limits, by their names (`requests`, …)."""
-        pool, charge = permit.pool, permit.charge
-        if pool is not None and charge is not None:
-            pool.limiter.learn(charge.order if order is None else order, windows, self.clock(), self.wall())
-            self.on_change("pool")
-
-    def heard_pause(self, pool: Pool, seconds: float | None) -> None:
-        """The provider asks for a pause (429); None: it does not say how long."""
-        now = self.clock()
-        pool.ceiling.pushed_back(now)
-        pool.limiter.pause(1.0 if seconds is None else seconds, self._chance(), now)
-        self._changed("pool", now)
-
-    def heard_overload(self, pool: Pool, reason: str, *, pushed_back: bool) -> None:
-        """The provider fails; *pushed_back*: because it has too much to do (529)."""
-        pool.provider.reason = reason[:500]
-        if pushed_back:
-            pool.ceiling.pushed_back(self.clock())
-
-    def heard_quota(self, pool: Pool, window: str, resets_at: float | None) -> None:
-        """A quota is used up, until *resets_at* (Unix seconds; None: it does not say)."""
-        parked = pool.credential.use_up(window, resets_at, self._chance(), self.wall())
-        self._changed("credential")
-        self.on_parked(pool.credential.name, parked.until, window)
-
-    def heard_window(self, credential: str, window: str, used: float | None, resets_at: float | None) -> None:
-        """How a usage window stands was told."""
-        self.pools.credential(credential).observe(window, used, resets_at, self.wall())
-        self._changed("credential")
-
-    def heard_refusal(self, pool: Pool, reason: str) -> None:
-        """The provider refuses the credential (401, 403)."""
-        news = pool.credential.refuse(reason, self.clock())
-        self._changed("credential")
-        if news:
-            self.on_refused(pool.credential.name, reason)
-
     # -- what people do
 
     def credential_changed(self, name: str) -> None:
@@ -164,9 +119,9 @@ class Admission:
         known = self.pools.credential(name)
         was_parked = known.resume()
         known.restore()
-        self._changed("credential")
+        self._changed()
         if was_parked:
-            self.on_parked(name, None, "")
+            self.hearing.on_parked(name, None, "")
 
     def reset_breakers(self, host: str | None = None, models: str | None = None) -> int:
         """Close breakers, and let a refused credential be tried; returns how many were not closed."""
@@ -178,7 +133,7 @@ class Admission:
                 self._tell_breaker(provider, now)
         for credential in self.pools.credentials.values() if host is None else ():
             reset += credential.restore()
-        self._changed("breaker", now)
+        self._changed()
         return reset
 
     def apply(self, settings: DoorSettings) -> None:
@@ -187,7 +142,7 @@ class Admission:
         self.pools.apply(settings)
         for part in (self.turn_gate, self.call_gate, self.turns, self.calls):
             part.apply(settings)
-        self._changed("settings")
+        self._changed()
 
     def close(self) -> None:
         """Nothing changes by time any more."""
@@ -208,9 +163,10 @@ class Admission:
     def _depth_of_call(self, asked: Asked) -> int:
         return 0 if asked.turn_id is None else self._depths.get(asked.turn_id, 0)
 
-    def _changed(self, what: str, now: float | None = None) -> None:
-        self.on_change(what)
-        self._ring(self.clock() if now is None else now)
+    def _changed(self) -> None:
+        """What outlives the daemon is different, and somebody may be let in."""
+        self.on_change()
+        self._ring(self.clock())
 
     def _ring(self, now: float) -> None:
         """Something may have changed: let in who may go."""
@@ -226,7 +182,7 @@ class Admission:
             if provider.told == "closed":
                 provider.opened_at = self.wall()
             provider.told = state
-            self.on_change("breaker")
+            self.on_change()
             self.on_breaker(provider.info(now, self.wall()))
 
     def _note_idle(self) -> None:

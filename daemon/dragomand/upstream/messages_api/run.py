@@ -1,29 +1,30 @@
 """One conversation with the Messages API: every turn is one call that brings the whole conversation."""
 
 import asyncio
-import time
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from dragoman_protocol.content import Prompt
 
-from dragomand.upstream import failures, limit_headers
-from dragomand.upstream.interface import EventSink, Failure, HistoryMessage, RunSpec, TurnOutcome
-from dragomand.upstream.limits_heard import LimitsHeard, OnLimits, nobody
+from dragomand.upstream.interface import (
+    ApiCall,
+    EventSink,
+    Failure,
+    HistoryMessage,
+    RunSpec,
+    TurnOutcome,
+)
+from dragomand.upstream.limits_heard import OnLimits, nobody
 from dragomand.upstream.messages_api.answer import Answer
+from dragomand.upstream.messages_api.connections import Http
+from dragomand.upstream.messages_api.http import BadAnswerError
+from dragomand.upstream.messages_api.reading import StreamReading
 from dragomand.upstream.messages_api.request import headers_of, message_body
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.messages_api.watchdog import Watchdog
 from dragomand.upstream.models import resolve
 
-if TYPE_CHECKING:
-    import aiohttp
-
-ERROR_BYTES = 65_536
-"""So much of an error's body is read."""
-_TAIL_S = 0.05
-"""How long, in seconds, the connection of a complete answer may take to be free for the next call."""
+BROKEN = (OSError, EOFError, BadAnswerError)
+"""What a call raises that was not carried to its end."""
 
 
 class MessagesRun:
@@ -32,26 +33,26 @@ class MessagesRun:
     def __init__(
         self,
         spec: RunSpec,
-        session: "aiohttp.ClientSession",
+        http: Http,
         api_key: Callable[[], str | None],
         settings: DirectSettings,
         on_end: Callable[["MessagesRun"], None],
         on_limits: OnLimits = nobody,
     ) -> None:
-        """Talk through *session*; *api_key* is asked for each call and never kept.
-
-        *on_limits* is told what each answer says of the provider's limits, when its head is there.
-        """
+        """Talk through *http*; *api_key* is asked for each call and never kept."""
         self._spec = spec
-        self._session = session
+        self._http = http
+        self._on_limits = on_limits
         self._url = settings.url("/v1/messages")
         self._api_key = api_key
         self._settings = settings
         self._tell_end = on_end
-        self._on_limits = on_limits
         self._messages = list(spec.history)
-        self._task: asyncio.Task[TurnOutcome] | None = None
+        self._task: asyncio.Task[object] | None = None
+        """Whose `send` is under way."""
         self._interrupted = False
+        self._ended: asyncio.Future[None] | None = None
+        """For whoever waits for that one's end."""
 
     @property
     def upstream_session_id(self) -> None:
@@ -79,16 +80,22 @@ class MessagesRun:
         return None
 
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
-        """Run one turn; see `UpstreamRun.send`. One call, which is not repeated."""
+        """Run one turn; see `UpstreamRun.send`. One call, which is not repeated.
+
+        Raises what `RunSpec.admit_call` raises.
+        """
         if self._task is not None:
             raise RuntimeError("A turn is running on this run already.")
         self._interrupted = False
         asked = HistoryMessage("user", prompt)
-        task = self._task = asyncio.create_task(self._call(asked, message_id, sink))
+        self._task = asyncio.current_task()
         try:
-            outcome = await task
+            outcome = await self._call(asked, message_id, sink)
         finally:
             self._task = None
+            if self._ended is not None:
+                self._ended.set_result(None)
+                self._ended = None
         if outcome.status == "completed":
             self._messages.append(asked)
             if outcome.text:
@@ -97,118 +104,91 @@ class MessagesRun:
 
     async def interrupt(self) -> bool:
         """Break the running call off; see `UpstreamRun.interrupt`. Never waits."""
-        task = self._task
-        if task is None or task.done():
+        if self._task is None:
             return False
         if not self._interrupted:
             self._interrupted = True
-            task.cancel()
+            self._task.cancel()
         return True
 
     async def close(self) -> None:
         """End the run; a running turn ends as `interrupted`."""
-        task = self._task
-        if task is not None:
-            await self.interrupt()
-            await asyncio.wait([task])
+        if await self.interrupt():
+            if self._ended is None:
+                self._ended = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._ended)
         self._tell_end(self)
 
     # -- one call
 
     async def _call(self, asked: HistoryMessage, message_id: str, sink: EventSink) -> TurnOutcome:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None
+        admit = self._spec.admit_call
         answer = Answer(sink, self._spec.deltas_wanted)
+        if admit is None:
+            return await self._timed(asked, message_id, answer, None)
+        try:
+            async with admit() as call:
+                outcome = await self._timed(asked, message_id, answer, call)
+                call.usage = answer.usage if answer.begun else None
+                call.finished = outcome.status == "completed"
+                call.failure = outcome.failure
+                return outcome
+        except asyncio.CancelledError:  # while it waited for the permit
+            if not self._is_ours():
+                raise
+            return _outcome(answer, None, 0)
+
+    async def _timed(
+        self, asked: HistoryMessage, message_id: str, answer: Answer, call: ApiCall | None
+    ) -> TurnOutcome:
+        loop = asyncio.get_running_loop()
+        task = self._task
+        assert task is not None
         watchdog = Watchdog(loop, self._settings, task.cancel)
         began = loop.time()
         failure: Failure | None = None
         try:
-            failure = await self._exchange(asked, message_id, answer, watchdog)
+            model = resolve(self._spec.model or self._settings.model)
+            reading = StreamReading(
+                answer, watchdog, call, self._on_limits, model=model, message_id=message_id
+            )
+            failure = await self._exchange(asked, reading)
         except asyncio.CancelledError:
             if watchdog.late is not None and not self._interrupted:
+                task.uncancel()
                 failure = Failure("overload", f"The Messages API {watchdog.late}.")
-            elif not self._interrupted:
+            elif not self._is_ours():
                 raise
-        except (OSError, EOFError, client_error()) as broken:
+        except BROKEN as broken:
             failure = _broken(broken, answer)
         finally:
             watchdog.stop()
         return _outcome(answer, failure, round((loop.time() - began) * 1000))
 
-    async def _exchange(
-        self, asked: HistoryMessage, message_id: str, answer: Answer, watchdog: Watchdog
-    ) -> Failure | None:
+    async def _exchange(self, asked: HistoryMessage, reading: StreamReading) -> Failure | None:
         """Make the call and read its answer to the end; returns why there is none."""
         key = self._api_key()
         if key is None:
             return Failure("auth", "The daemon holds no API key any more.")
-        sent_order = time.monotonic_ns()
         body = message_body(self._spec, [*self._messages, asked], self._settings)
-        async with self._session.post(
-            self._url, data=body, headers=headers_of(key), allow_redirects=False
-        ) as response:
-            model = resolve(self._spec.model or self._settings.model)
-            heard = replace(heard_of(response, sent_order, model), message_id=message_id)
-            if response.status != 200:
-                return await refused(response, heard, self._on_limits)
-            self._on_limits(heard)
-            if response.content_type != "text/event-stream":
-                return Failure("protocol", f"The Messages API sent {response.content_type}, no stream.")
-            content = response.content
-            while not answer.complete:
-                chunk = await content.readany()
-                if not chunk:
-                    return Failure("overload", "The Messages API broke the answer off.")
-                watchdog.heard(words=answer.feed(chunk))
-                if answer.failure is not None:
-                    return answer.failure
-            if not content.is_eof():
-                # The last chunk's end: with it the connection can serve the next call.
-                try:
-                    async with asyncio.timeout(_TAIL_S):
-                        await content.readany()
-                except TimeoutError:
-                    pass
-        return None
+        await self._http.post(self._url, headers_of(key), body, reading)
+        return reading.failure
 
-
-def heard_of(response: "aiohttp.ClientResponse", sent_order: int, model: str) -> LimitsHeard:
-    """Return what an answer's headers say of the provider's limits."""
-    given = response.headers.items()
-    return limit_headers.read(
-        given, sent_order=sent_order, now=time.time(), status=response.status, model=model
-    )
-
-
-async def refused(response: "aiohttp.ClientResponse", heard: LimitsHeard, tell: OnLimits) -> Failure:
-    """Return why an answer is no success, after *tell* was told; its headers said what was *heard*."""
-    failure = failures.of_answer(response.status, heard, await read_some(response))
-    tell(replace(heard, failure=failure))
-    return failure
-
-
-def client_error() -> type[Exception]:
-    """Return the base of everything that the HTTP client raises."""
-    import aiohttp
-
-    return aiohttp.ClientError
-
-
-async def read_some(response: "aiohttp.ClientResponse") -> bytes:
-    """Return the response's body, or its first 64 KiB."""
-    try:
-        return await response.content.readexactly(ERROR_BYTES)
-    except asyncio.IncompleteReadError as shorter:
-        return shorter.partial
+    def _is_ours(self) -> bool:
+        """Tell whether a cancellation was `interrupt`'s, and take it back then."""
+        if not self._interrupted or self._task is None:
+            return False
+        self._task.uncancel()
+        return True
 
 
 def _broken(broken: Exception, answer: Answer) -> Failure:
     what = "broke the answer off" if answer.begun else "cannot be reached"
-    return Failure("overload", f"The Messages API {what}: {_words(broken)}.")
+    return Failure("overload", f"The Messages API {what}: {words(broken)}.")
 
 
-def _words(broken: Exception) -> str:
+def words(broken: Exception) -> str:
+    """Return what an error says, or at least its name."""
     return str(broken).rstrip(".") or type(broken).__name__
 
 

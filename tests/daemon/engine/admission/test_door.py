@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from dragomand.engine.admission import Permit
+from dragomand.upstream.interface import Failure
 
 
 def ok(permit: Permit) -> None:
@@ -98,9 +99,7 @@ def test_a_pause_holds_for_the_whole_pool_then_one_tries(at: Any) -> None:
         door = at.door(chance=1.0)
 
         def told_off(permit: Permit) -> None:
-            assert permit.pool is not None
-            door.heard_pause(permit.pool, 10.0)
-            permit.failure = "throttle"
+            door.hearing.failed(permit, Failure("throttle", "slow down", status=429, retry_after_ms=10_000))
 
         await at.Guest(door, kind="call", stays_s=0.0, end=told_off).task
         calls = [at.Guest(door, kind="call", stays_s=1.0, end=ok, timeout_s=60.0) for _ in range(7)]
@@ -123,15 +122,14 @@ def test_a_used_up_quota_parks_and_costs_one_call(at: Any) -> None:
     async def run() -> None:
         door = at.door(max_running=4)
         parked: list[Any] = []
-        door.on_parked = lambda *facts: parked.append(facts)
+        door.hearing.on_parked = lambda *facts: parked.append(facts)
         sent: list[float] = []
         resets_at = at.WALL + 4 * 3600
 
         def used_up(permit: Permit) -> None:
             sent.append(asyncio.get_running_loop().time())
-            assert permit.pool is not None
-            door.heard_quota(permit.pool, "five_hour", resets_at)
-            permit.failure = "quota"
+            used = Failure("quota", "used up", status=429, resets_at=resets_at, window="five_hour")
+            door.hearing.failed(permit, used)
 
         waiting = [at.Guest(door, "bob", priority="batch", stays_s=5.0) for _ in range(6)]
         await at.settle()
@@ -165,12 +163,10 @@ def test_a_refused_credential_is_let_alone(at: Any) -> None:
     async def run() -> None:
         door = at.door(max_running=4, keep_for_people=False)
         news: list[Any] = []
-        door.on_refused = lambda *facts: news.append(facts)
+        door.hearing.on_refused = lambda *facts: news.append(facts)
 
         def refused(permit: Permit) -> None:
-            assert permit.pool is not None
-            door.heard_refusal(permit.pool, "invalid x-api-key")
-            permit.failure = "auth"
+            door.hearing.failed(permit, Failure("auth", "invalid x-api-key", status=401))
 
         for _ in range(2):
             await asyncio.gather(
