@@ -83,6 +83,8 @@ async def test_every_refusal_is_told_with_its_class_and_its_model(at: Any) -> No
     for _ in range(3):
         async with client.post("/v1/messages", json=at.ask) as answer:
             await answer.read()
+        await at.until(lambda: at.admission.calls_running == 0)
+        at.admission.credential_changed("apiKey")  # else what comes next would be parked
     spent, slow = said  # the third answer says nothing of limits
     assert (spent.failure.category, spent.status, spent.model) == ("quota", 400, "claude-x")
     assert 0 < spent.failure.resets_at - time.time() < 32 * 86_400
