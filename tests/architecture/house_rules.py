@@ -70,7 +70,7 @@ RULES = (
     Rule(
         "dragomand.gateway",
         ("dragomand.gateway", "dragomand.engine", "dragomand.upstream.interface", "dragoman.locate",
-         "VALUES"),
+         "dragomand.upstream.endpoint", "dragomand.upstream.failures", "dragomand.upstream.models", "VALUES"),
     ),
     Rule("dragomand.transport", ("dragomand.transport", "dragoman.locate")),
     Rule(

@@ -18,6 +18,7 @@ from dragoman_protocol.limits import CallCounts, ClientCounts, RateLimitSnapshot
 from dragoman_protocol.session import Usage
 
 from dragomand.policy.fair_queue import Priority
+from dragomand.upstream.interface import Failure
 
 from .admission import Admission
 
@@ -38,6 +39,8 @@ class Payer:
     name: str = ""
     turn_id: str | None = None
     priority: Priority = "interactive"
+    max_cost_usd: float | None = None
+    """What the turn's calls may cost together, as far as their cost is known."""
 
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
@@ -59,22 +62,30 @@ class Grant:
     counts: CallCounts = field(default_factory=CallCounts)
     cuts: set[Callable[[], None]] = field(default_factory=set)
     """Called when it is revoked: each ends a connection that uses it."""
+    failure: Failure | None = None
+    """Why the newest of its calls that failed did; None: none has."""
 
 
 class Call:
     """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
 
-    __slots__ = ("_ratelimit", "finished", "status", "usage")
+    __slots__ = ("_ratelimit", "cost_usd", "finished", "payer", "status", "unasked", "usage")
 
-    def __init__(self, ratelimit: Callable[[RateLimitSnapshot], None]) -> None:
-        """Begin; nothing is known yet."""
+    def __init__(self, ratelimit: Callable[[RateLimitSnapshot], None], payer: Payer) -> None:
+        """Begin a call of *payer*'s; nothing is known yet."""
         self._ratelimit = ratelimit
+        self.payer = payer
+        """Whose it is."""
         self.status: int | None = None
         """HTTP status of the answer."""
         self.usage: Usage | None = None
         """What the answer says it took; None while it has not."""
         self.finished = False
         """Whether the answer came to its end."""
+        self.cost_usd: float | None = None
+        """What it cost, estimated; None: unknown."""
+        self.unasked = False
+        """Whether the provider was never asked, so that there is nothing to count."""
 
     def note_ratelimit(self, snapshot: RateLimitSnapshot) -> None:
         """Remember what the provider says of its limits; the newest answer's word stands."""
@@ -99,6 +110,7 @@ class Calls:
         self._total = CallCounts()
         self._clients: OrderedDict[str, ClientCounts] = OrderedDict()
         self._turns: OrderedDict[str, TurnCounts] = OrderedDict()
+        self._costs: OrderedDict[str, list[float]] = OrderedDict()
         self.on_unused: Callable[[], None] = lambda: None
         """Called when the last grant was revoked."""
         self.ratelimit: RateLimitSnapshot | None = None
@@ -164,11 +176,19 @@ class Calls:
         async with self._admission.admit_call(
             payer.client, priority=payer.priority, timeout_s=self._queue_timeout_s
         ):
-            call = Call(self._note_ratelimit)
+            call = Call(self._note_ratelimit, payer)
             try:
                 yield call
             finally:
-                self._settle(grant, payer, call)
+                if not call.unasked:
+                    self._settle(grant, payer, call)
+
+    def overspent(self, payer: Payer) -> float | None:
+        """Return what the calls of *payer*'s turn have cost if that is all they may, or more; else None."""
+        if payer.max_cost_usd is None or payer.turn_id is None:
+            return None
+        spent = sum(self._costs.get(payer.turn_id, ()))
+        return spent if spent >= payer.max_cost_usd else None
 
     # -- counts
 
@@ -201,6 +221,9 @@ class Calls:
             counted.append(
                 _newest(self._turns, turn_id, lambda: TurnCounts(turn_id=turn_id, client=of), MOST_TURNS)
             )
+            if call.cost_usd is not None:
+                total = _newest(self._costs, turn_id, lambda: [0.0], MOST_TURNS)
+                total[0] += call.cost_usd
         failed = not call.finished or call.status is None or call.status >= 400
         for counts in counted:
             counts.calls += 1

@@ -178,7 +178,9 @@ class Runs:
             turn = opened.turn
             if turn is None:
                 return Payer(caller.id, caller.name, priority=priority)
-            return Payer(turn.caller.id, turn.caller.name, turn.turn_id, priority)
+            return Payer(
+                turn.caller.id, turn.caller.name, turn.turn_id, priority, max_cost_usd=options.max_budget_usd
+            )
 
         self._calls.charge(access.grant_id, payer)
 

@@ -28,7 +28,11 @@ def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
 
     The answer is asked for uncompressed, so that it can be passed on as it comes and counted as it goes by.
     """
-    passed = {name.lower(): value for name, value in given if _THERE.fullmatch(name.lower())}
+    passed: dict[str, str] = {}
+    for name, value in given:
+        lower = name.lower()
+        if _THERE.fullmatch(lower):
+            passed[lower] = f"{passed[lower]}, {value}" if lower in passed else value
     return {**passed, "accept-encoding": "identity", "x-api-key": api_key}
 
 

@@ -6,9 +6,11 @@ out at once; what is counted is read after it was passed on.
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,9 +20,14 @@ from aiohttp import web
 
 from dragomand.engine.calls import Call, Calls, Grant
 from dragomand.engine.errors import EngineError
+from dragomand.upstream import failures
+from dragomand.upstream.interface import Failure
 
+from .connection import MOST_HEADER, Connection
 from .gate import MOST_BODY, Asked, Refusal, let_in, too_large
 from .headers import rate_limits, request_headers, response_headers
+from .refusals import MOST_BODY as MOST_REFUSAL
+from .refusals import Question, Refusals, Refused, Turn
 from .usage import UsageReader
 
 CONNECT_S = 15.0
@@ -29,7 +36,6 @@ BODY_S = 60.0
 """How long, in seconds, a request's body may take to come."""
 CLOSE_S = 1.0
 """How long, in seconds, connections have to end when the gateway closes."""
-_MOST_HEADER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,8 @@ class Provider:
     """Longest wait for the head of an answer."""
     idle_s: float = 300.0
     """Longest silence in the middle of one."""
+    pings_s: float = 300.0
+    """Longest time in which a stream brings nothing but pings."""
 
 
 class HttpGateway:
@@ -65,23 +73,18 @@ class HttpGateway:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._closed = False
-        self._http = web.Server(
-            self._answer,
-            handler_cancellation=True,  # a caller that is gone ends its call, and so the provider's work
-            access_log=None,
-            logger=logger,
-            max_field_size=_MOST_HEADER,
-            max_line_size=_MOST_HEADER,
-            lingering_time=0,
-        )
+        self._logger = logger
+        self._refusals = Refusals(time.monotonic)
+        # A caller that is gone ends its call, and so the provider's work.
+        self._http = web.Server(self._answer, handler_cancellation=True)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ssl=_trust(provider)),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            max_field_size=_MOST_HEADER,
-            max_line_size=_MOST_HEADER,
+            max_field_size=MOST_HEADER,
+            max_line_size=MOST_HEADER,
         )
 
     async def serve(self, listening: socket.socket) -> None:
@@ -90,7 +93,8 @@ class HttpGateway:
         # A copy, so that the owner's stays open whatever the loop does.
         copy = listening.dup()
         unix = copy.family == socket.AF_UNIX
-        server = await (loop.create_unix_server if unix else loop.create_server)(self._http, sock=copy)
+        serve = loop.create_unix_server if unix else loop.create_server
+        server = await serve(lambda: Connection(self._http, loop, self._logger), sock=copy)
         self._servers.append(server)
         if self._closed:
             server.close()
@@ -106,12 +110,21 @@ class HttpGateway:
     # -- one request
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.begin()
+        try:
+            return await self._let_in(request)
+        finally:
+            connection.end()
+
+    async def _let_in(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         address = None if transport is None else transport.get_extra_info("sockname")
         port = address[1] if isinstance(address, tuple) else None
-        url = request.rel_url
-        asked = Asked(request.method, url.raw_path, url.raw_query_string, request.headers, port)
-        grant = let_in(asked, self._calls)
+        # As it was written: what is let in is what is passed on, character by character.
+        path, _, query = request.raw_path.partition("?")
+        grant = let_in(Asked(request.method, path, query, request.headers, port), self._calls)
         if isinstance(grant, Refusal):
             return _refused(grant)
         if transport is None:
@@ -126,26 +139,43 @@ class HttpGateway:
         try:
             # The body is read afterwards: who waits holds no more than a connection's buffer.
             async with self._calls.call(grant) as call:
-                return await self._carry_out(request, call)
+                return await self._carry_out(request, grant, call)
         except EngineError as busy:
             return _refused(Refusal(529, "overloaded_error", str(busy), 1))
 
-    async def _carry_out(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+    async def _carry_out(self, request: web.BaseRequest, grant: Grant, call: Call) -> web.StreamResponse:
         key = self._api_key()
         if key is None:
-            return _refused(Refusal(401, "authentication_error", "the daemon holds no API key (any more)."))
+            return self._own_refusal(
+                grant, Refusal(401, "authentication_error", "the daemon holds no API key (any more).")
+            )
         body = await _read(request)
         if isinstance(body, Refusal):
             return _refused(body)
+        asked = Question(request.raw_path, ",".join(request.headers.getall("anthropic-beta", ())), body)
+        turn: Turn | None = None  # a program's own calls are its own affair
+        if grant.name is None and call.payer.turn_id is not None:
+            turn = grant.grant_id, call.payer.turn_id, hashlib.sha256(key.encode()).digest()
+        known = None if turn is None else self._refusals.find(turn, asked)
+        spent = self._calls.overspent(call.payer)
+        if known is not None or spent is not None:
+            call.unasked = True
+        if known is not None:
+            grant.failure = known.failure
+            return web.Response(status=known.status, body=known.body, headers=known.headers)
+        if spent is not None:
+            return self._own_refusal(grant, _over_budget(call.payer.max_cost_usd, spent))
         # What is returned after the head was sent goes nowhere: the connection is cut off by then.
+        passing = _Passing(grant, call, turn, asked)
         try:
             async with self._asked(request, body, key) as (answer, limit):
-                return await self._pass_on(request, answer, limit, call)
+                return await self._pass_on(request, answer, limit, passing)
         except TimeoutError:
-            return _refused(Refusal(504, "timeout_error", "the provider did not begin to answer in time."))
+            why = "the provider did not begin to answer in time."
+            return self._own_refusal(grant, Refusal(504, "timeout_error", why))
         except (aiohttp.ClientError, ConnectionError) as failed:
             why = f"the provider cannot be reached ({type(failed).__name__})."
-            return _refused(Refusal(502, "api_error", why))
+            return self._own_refusal(grant, Refusal(502, "api_error", why))
 
     @asynccontextmanager
     async def _asked(
@@ -153,7 +183,7 @@ class HttpGateway:
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
         """Ask the provider; the block has the answer's head, and the timer of its silence."""
         provider = self._provider
-        url = provider.base_url.rstrip("/") + request.rel_url.raw_path_qs
+        url = provider.base_url.rstrip("/") + request.raw_path
         headers = request_headers(request.headers.items(), key)
         async with (
             asyncio.timeout(provider.first_byte_s) as limit,
@@ -173,8 +203,9 @@ class HttpGateway:
         request: web.BaseRequest,
         answer: aiohttp.ClientResponse,
         limit: asyncio.Timeout,
-        call: Call,
+        passing: "_Passing",
     ) -> web.StreamResponse:
+        call = passing.call
         given = [(name, value) for name, value in answer.headers.items()]
         call.status = answer.status
         seen = rate_limits(given, answer.status, self._clock())
@@ -182,22 +213,24 @@ class HttpGateway:
             call.note_ratelimit(seen)
         headers = {**response_headers(given), "server": "dragoman"}
         out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-        if "content-length" not in headers:
+        if "content-length" not in headers and request.version >= aiohttp.HttpVersion11:
             out.enable_chunked_encoding()
         reader = UsageReader("" if "content-encoding" in headers else headers.get("content-type", ""))
         try:
             await out.prepare(request)
-            await self._copy(answer, out, limit, reader)
+            said = await self._copy(answer, out, limit, reader)
             await out.write_eof()
             call.finished = reader.complete and not reader.failed
-        except BaseException:
+            self._note_failure(answer, said, headers, passing)
+        except BaseException as broken:
+            passing.grant.failure = Failure("overload", f"The answer broke off ({type(broken).__name__}).")
             # The head is out: the only word for "this is not all" is an end in the middle.
             if request.transport is not None:
                 request.transport.abort()
             raise
         finally:
             reader.end()
-            call.usage = reader.usage
+            call.usage, call.cost_usd = reader.usage, reader.cost_usd
         return out
 
     async def _copy(
@@ -206,18 +239,66 @@ class HttpGateway:
         out: web.StreamResponse,
         limit: asyncio.Timeout,
         reader: UsageReader,
-    ) -> None:
+    ) -> bytes:
+        """Pass the body on; of an error's, return the beginning."""
         now = asyncio.get_running_loop().time
-        limit.reschedule(now() + self._provider.idle_s)
+        idle_s, pings_s = self._provider.idle_s, self._provider.pings_s
+        word, said = now(), bytearray()
+        limit.reschedule(word + min(idle_s, pings_s))
         async for chunk in answer.content.iter_any():
             await out.write(chunk)
-            reader.feed(chunk)
-            limit.reschedule(now() + self._provider.idle_s)
+            heard = now()
+            if reader.feed(chunk):
+                word = heard
+            limit.reschedule(min(heard + idle_s, word + pings_s))
+            if answer.status >= 400 and len(said) <= MOST_REFUSAL:
+                said += chunk
+        return bytes(said)
+
+    def _note_failure(
+        self, answer: aiohttp.ClientResponse, said: bytes, headers: dict[str, str], passing: "_Passing"
+    ) -> None:
+        """Remember why a call failed, and a refusal for good."""
+        if passing.call.finished and answer.status < 400:
+            return
+        if answer.status < 400:
+            passing.grant.failure = Failure("overload", "The answer ended with an error, or before its end.")
+            return
+        failure = failures.of_response(answer.status, answer.headers, said, self._clock())
+        passing.grant.failure = failure
+        if len(said) <= MOST_REFUSAL and passing.turn is not None:
+            kept = {name: value for name, value in headers.items() if name not in ("content-length", "date")}
+            self._refusals.note(passing.turn, passing.asked, Refused(answer.status, kept, said, failure))
+
+    @staticmethod
+    def _own_refusal(grant: Grant, refusal: Refusal) -> web.Response:
+        grant.failure = Failure(failures.by_status(refusal.status), refusal.message, status=refusal.status)
+        return _refused(refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passing:
+    """A call on its way."""
+
+    grant: Grant
+    call: Call
+    turn: Turn | None
+    """None: nobody's turn, in which nothing would be repeated."""
+    asked: Question
+
+
+def _over_budget(budget: float | None, spent: float) -> Refusal:
+    text = f"the turn may cost {budget:g} USD (maxBudgetUsd) and has cost {spent:g} USD."
+    return Refusal(400, "invalid_request_error", text)
 
 
 async def _read(request: web.BaseRequest) -> bytes | Refusal:
     """Return the body, within its bounds of size and time."""
     body = bytearray()
+    waits = request.headers.get("Expect", "").lower() == "100-continue"
+    if waits and request.version >= aiohttp.HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
     try:
         async with asyncio.timeout(BODY_S):
             while part := await request.content.readany():
