@@ -69,13 +69,11 @@ class Grant:
 class Call:
     """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
 
-    __slots__ = ("_ratelimit", "cost_usd", "finished", "payer", "status", "unasked", "usage")
+    __slots__ = ("_ratelimit", "cost_usd", "finished", "status", "unasked", "usage")
 
-    def __init__(self, ratelimit: Callable[[RateLimitSnapshot], None], payer: Payer) -> None:
-        """Begin a call of *payer*'s; nothing is known yet."""
+    def __init__(self, ratelimit: Callable[[RateLimitSnapshot], None]) -> None:
+        """Begin; nothing is known yet."""
         self._ratelimit = ratelimit
-        self.payer = payer
-        """Whose it is."""
         self.status: int | None = None
         """HTTP status of the answer."""
         self.usage: Usage | None = None
@@ -176,12 +174,11 @@ class Calls:
         async with self._admission.admit_call(
             payer.client, priority=payer.priority, timeout_s=self._queue_timeout_s
         ):
-            call = Call(self._note_ratelimit, payer)
+            call = Call(self._note_ratelimit)
             try:
                 yield call
             finally:
-                if not call.unasked:
-                    self._settle(grant, payer, call)
+                self._settle(grant, payer, call)
 
     def overspent(self, payer: Payer) -> float | None:
         """Return what the calls of *payer*'s turn have cost if that is all they may, or more; else None."""
@@ -209,6 +206,8 @@ class Calls:
         self.ratelimit = snapshot
 
     def _settle(self, grant: Grant, payer: Payer, call: Call) -> None:
+        if call.unasked:
+            return
         client = _newest(
             self._clients,
             payer.client,

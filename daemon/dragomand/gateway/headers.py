@@ -3,11 +3,14 @@
 Both are allow-lists: whatever is not known to be needed stays behind, credentials first of all.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
 
 from dragoman_protocol.limits import RateLimitSnapshot, RateWindow
+
+from dragomand.upstream import failures
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -36,23 +39,29 @@ def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
     return {**passed, "accept-encoding": "identity", "x-api-key": api_key}
 
 
-def response_headers(given: Pairs) -> dict[str, str]:
-    """Return what of the provider's headers is passed back."""
-    return {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
+def response_headers(given: Pairs, now: float) -> dict[str, str]:
+    """Return what of the provider's headers is passed back. *now* is Unix seconds.
+
+    A pause that it asks for in another form is told in whole seconds too, which everybody understands: Claude
+    Code takes no notice of a date.
+    """
+    headers = {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
+    if not headers.get("retry-after", "").isdecimal():
+        pause_ms = failures.retry_after_ms(headers, now)
+        if pause_ms is not None:
+            headers["retry-after"] = str(math.ceil(pause_ms / 1000))
+    return headers
 
 
 def rate_limits(given: Pairs, status: int, now: float) -> RateLimitSnapshot | None:
     """Return what the headers say of the provider's limits; None if nothing. *now* is Unix seconds."""
     windows: dict[str, RateWindow] = {}
-    retry_after_ms = None
+    retry_after_ms = failures.retry_after_ms({name.lower(): value for name, value in given}, now)
     for name, value in given:
         lower = name.lower()
         found = _WINDOW.fullmatch(lower)
         if found is not None and (found[1] in windows or len(windows) < _MOST_WINDOWS):
             _note(windows.setdefault(found[1], RateWindow()), found[2], value)
-        elif lower == "retry-after":
-            seconds = _number(value)
-            retry_after_ms = None if seconds is None else round(seconds * 1000)
     if not windows and retry_after_ms is None:
         return None
     return RateLimitSnapshot(seen_at=now, status=status, windows=windows, retry_after_ms=retry_after_ms)

@@ -7,6 +7,7 @@ out at once; what is counted is read after it was passed on.
 import asyncio
 import contextlib
 import hashlib
+import io
 import logging
 import socket
 import ssl
@@ -34,6 +35,8 @@ CONNECT_S = 15.0
 """How long, in seconds, connecting to the provider may take."""
 BODY_S = 60.0
 """How long, in seconds, a request's body may take to come."""
+_LONG_BODY = 64 * 1024
+_VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11)
 CLOSE_S = 1.0
 """How long, in seconds, connections have to end when the gateway closes."""
 
@@ -122,6 +125,8 @@ class HttpGateway:
         transport = request.transport
         address = None if transport is None else transport.get_extra_info("sockname")
         port = address[1] if isinstance(address, tuple) else None
+        if request.version not in _VERSIONS:
+            return _refused(Refusal(400, "invalid_request_error", "only HTTP/1.0 and HTTP/1.1 are spoken."))
         # As it was written: what is let in is what is passed on, character by character.
         path, _, query = request.raw_path.partition("?")
         grant = let_in(Asked(request.method, path, query, request.headers, port), self._calls)
@@ -152,30 +157,31 @@ class HttpGateway:
         body = await _read(request)
         if isinstance(body, Refusal):
             return _refused(body)
-        asked = Question(request.raw_path, ",".join(request.headers.getall("anthropic-beta", ())), body)
+        payer = grant.payer()
         turn: Turn | None = None  # a program's own calls are its own affair
-        if grant.name is None and call.payer.turn_id is not None:
-            turn = grant.grant_id, call.payer.turn_id, hashlib.sha256(key.encode()).digest()
+        if grant.name is None and payer.turn_id is not None:
+            turn = grant.grant_id, payer.turn_id, hashlib.sha256(key.encode()).digest()
+        asked = Question(request.raw_path, ",".join(request.headers.getall("anthropic-beta", ())), body)
         known = None if turn is None else self._refusals.find(turn, asked)
-        spent = self._calls.overspent(call.payer)
-        if known is not None or spent is not None:
-            call.unasked = True
         if known is not None:
+            call.unasked = True
             grant.failure = known.failure
             return web.Response(status=known.status, body=known.body, headers=known.headers)
+        spent = self._calls.overspent(payer)
         if spent is not None:
-            return self._own_refusal(grant, _over_budget(call.payer.max_cost_usd, spent))
-        # What is returned after the head was sent goes nowhere: the connection is cut off by then.
-        passing = _Passing(grant, call, turn, asked)
+            call.unasked = True
+            return self._own_refusal(grant, _over_budget(payer.max_cost_usd, spent))
         try:
             async with self._asked(request, body, key) as (answer, limit):
-                return await self._pass_on(request, answer, limit, passing)
+                return await self._pass_on(request, answer, limit, _Passing(grant, call, turn, asked))
         except TimeoutError:
-            why = "the provider did not begin to answer in time."
-            return self._own_refusal(grant, Refusal(504, "timeout_error", why))
+            unanswered = Refusal(504, "timeout_error", "the provider did not begin to answer in time.")
         except (aiohttp.ClientError, ConnectionError) as failed:
             why = f"the provider cannot be reached ({type(failed).__name__})."
-            return self._own_refusal(grant, Refusal(502, "api_error", why))
+            unanswered = Refusal(502, "api_error", why)
+        if call.status is None:
+            return self._own_refusal(grant, unanswered)
+        return _refused(unanswered)  # goes nowhere: the head was sent, and the connection is cut off by now
 
     @asynccontextmanager
     async def _asked(
@@ -190,7 +196,7 @@ class HttpGateway:
             self._session.request(
                 request.method,
                 url,
-                data=body or None,
+                data=_sendable(body),
                 headers=headers,
                 proxy=provider.proxy,
                 allow_redirects=False,
@@ -211,7 +217,7 @@ class HttpGateway:
         seen = rate_limits(given, answer.status, self._clock())
         if seen is not None:
             call.note_ratelimit(seen)
-        headers = {**response_headers(given), "server": "dragoman"}
+        headers = {**response_headers(given, self._clock()), "server": "dragoman"}
         out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         if "content-length" not in headers and request.version >= aiohttp.HttpVersion11:
             out.enable_chunked_encoding()
@@ -308,6 +314,11 @@ async def _read(request: web.BaseRequest) -> bytes | Refusal:
     except TimeoutError:
         return Refusal(408, "timeout_error", f"the request was not complete after {BODY_S:g} s.")
     return bytes(body)
+
+
+def _sendable(body: bytes) -> bytes | io.BytesIO | None:
+    """Return *body* as aiohttp wants it: a long one is written piece by piece, so that others get a turn."""
+    return io.BytesIO(body) if len(body) > _LONG_BODY else body or None
 
 
 def _refused(refusal: Refusal) -> web.Response:

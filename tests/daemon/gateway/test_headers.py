@@ -32,7 +32,7 @@ def test_what_comes_back() -> None:
         "anthropic-ratelimit-requests-limit": "5", "Connection": "close", "Transfer-Encoding": "chunked",
         "Location": "http://elsewhere", "Access-Control-Allow-Origin": "*", "Server": "s",
     }  # fmt: skip
-    assert response_headers(given.items()) == {
+    assert response_headers(given.items(), 0.0) == {
         "content-type": "application/json",
         "request-id": "r",
         "retry-after": "3",

@@ -91,7 +91,7 @@ class Answer:
             alive = self._read(self._reader.feed(chunk))
         except (UnreadableError, TooLongError) as wrong:
             self.failure = Failure("protocol", f"The Messages API's stream cannot be understood: {wrong}.")
-            return True
+            alive = True  # what came before it stays said
         if not self.complete:
             self._let_go()
             if self._open and self._wanted():
