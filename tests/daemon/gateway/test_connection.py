@@ -151,7 +151,8 @@ async def test_what_is_between_two_hops_stays_there(at: Any, dial: Any) -> None:
     said = body(at)
     lines = ["connection: keep-alive, x-app", "te: trailers", "keep-alive: timeout=5",
              "proxy-authorization: x", "proxy-connection: keep-alive", "upgrade: h2c", "http2-settings: AAA",
-             "x-forwarded-for: me", "forwarded: for=me", "anthropic-beta: one", "anthropic-beta: two"]  # fmt: skip
+             "x-forwarded-for: me", "forwarded: for=me", "anthropic-beta: one",
+             "anthropic-beta: two"]  # fmt: skip
     wire.ask(*lines, f"content-length: {len(said)}", body=said)
     status, headers = await wire.head()
     assert status == 200

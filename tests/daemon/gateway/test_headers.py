@@ -61,7 +61,7 @@ def test_limits() -> None:
 
 def test_nothing_said() -> None:
     assert rate_limits([("content-type", "application/json")], 200, 7.0) is None
-    assert rate_limits([("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")], 429, 7.0) is None
+    assert rate_limits([("retry-after", "soon")], 429, 7.0) is None
 
 
 @pytest.mark.parametrize("value", ["", "nan", "-1", "1e400", "many", "1e15"])
@@ -83,3 +83,30 @@ def test_the_number_of_limits_is_bounded() -> None:
     found = rate_limits([(f"anthropic-ratelimit-w{n}-limit", "1") for n in range(1000)], 200, 7.0)
     assert found is not None
     assert len(found.windows) == 16
+
+
+def test_a_header_that_comes_twice_keeps_both() -> None:
+    given = [("anthropic-beta", "a"), ("Anthropic-Beta", "b,c"), ("accept", "x")]
+    assert request_headers(given, "k")["anthropic-beta"] == "a, b,c"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"retry-after": "7"}, "7"),
+        ({"Retry-After": "0.5"}, "1"),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, "90"),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, "0"),
+        ({"retry-after-ms": "1500"}, "2"),
+        ({"retry-after": "soon"}, "soon"),
+        ({}, None),
+    ],
+)
+def test_a_pause_is_told_in_whole_seconds(given: dict[str, str], told: str | None) -> None:
+    assert response_headers(given.items(), 10.0).get("retry-after") == told
+
+
+def test_a_pause_as_a_date_is_remembered() -> None:
+    found = rate_limits([("Retry-After", "Thu, 01 Jan 1970 00:01:40 GMT")], 429, 10.0)
+    assert found is not None
+    assert found.retry_after_ms == 90_000

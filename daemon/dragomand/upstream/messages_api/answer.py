@@ -99,6 +99,12 @@ class Answer:
         return alive
 
     @property
+    def said(self) -> str:
+        """What the newest text block says so far, whether anybody was told of it or not."""
+        begun = [block for _, block in sorted(self._open.items()) if block.kind == "text" and block.parts]
+        return begun[-1].text if begun else self.text
+
+    @property
     def usage(self) -> Usage:
         """The counts so far."""
         tokens = self.tokens
