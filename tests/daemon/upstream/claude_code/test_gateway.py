@@ -1,5 +1,6 @@
 """The real Claude Code through the real gateway: over a unix socket, over a port, and without it."""
 
+import asyncio
 import logging
 import shutil
 import time
@@ -7,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dragoman_sim import Reply, Rule, Simulator, ToolUse, When
+from dragoman_protocol.stream import TextDelta
+from dragoman_sim import Gate, Reply, Rule, Simulator, ToolUse, When
 from dragomand.engine.admission import Admission
 from dragomand.engine.calls import Calls, Payer
 from dragomand.gateway.gateway import Gateway, GatewaySettings
@@ -107,6 +109,20 @@ async def test_the_bearer_is_worth_its_turns_budget(
     assert len(sim.messages) == 1, "the answer that used it up, and no other"
     payer = Payer("me", turn_id="t-2")
     assert (await run.send("hello", "m-2", world.events())).status == "completed"
+
+
+async def test_a_runs_calls_end_with_it(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]
+) -> None:
+    sim.use([Rule(When(text="wait"), Reply(["Now ", Gate("never"), "then"]))])
+    run = await run_of(front)
+    events = world.events()
+    turn = asyncio.create_task(run.send("wait", "m-1", events))
+    await events.wait_for(TextDelta)
+    await run.close()
+    assert (await turn).status == "interrupted"
+    assert await sim.wait_ended(sim.messages[0]) == "abandoned"
+    assert front.calls.grants == []
 
 
 @pytest.fixture
