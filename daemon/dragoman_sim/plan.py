@@ -220,6 +220,8 @@ class _Writer:
             self._plan.malformed = fault
             self._plan.steps.append(_malformed(fault, self._index))
         else:
+            if isinstance(fault, Cut) and fault.delay_ms > 0:
+                self._plan.steps.append(Pause(fault.delay_ms))
             self._plan.steps.append(fault)
 
 

@@ -138,6 +138,8 @@ class Cut(Value, frozen=True, tag="cut"):
 
     at: At = "inside_block"
     reset: bool = False
+    delay_ms: float = 0
+    """In the stream: the pause before it, in which what was sent can arrive."""
 
 
 class Stall(Value, frozen=True, tag="stall"):

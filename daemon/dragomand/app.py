@@ -42,7 +42,7 @@ from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
-from dragomand.gateway.gateway import DEFAULT_URL, Gateway, GatewaySettings, proxy_for
+from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.daemon import daemon_handlers
@@ -62,6 +62,7 @@ from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
+from dragomand.upstream.endpoint import DEFAULT_URL, proxy_for
 from dragomand.upstream.interface import PoolState, Upstream
 from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 

@@ -74,7 +74,7 @@ RULES = (
         "dragomand.gateway",
         ("dragomand.gateway", "dragomand.engine", "dragomand.upstream.interface",
          "dragomand.upstream.limits_heard", "dragomand.upstream.limit_headers", "dragomand.upstream.failures",
-         "dragoman.locate", "VALUES"),
+         "dragomand.upstream.endpoint", "dragomand.upstream.models", "dragoman.locate", "VALUES"),
     ),
     Rule("dragomand.transport", ("dragomand.transport", "dragoman.locate")),
     Rule(

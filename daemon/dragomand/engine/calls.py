@@ -7,11 +7,12 @@ admitted through the one door and settled, on every path, by what its answer say
 
 import hashlib
 import hmac
+import random
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from dragoman_protocol.limits import CallCounts, ClientCounts, TurnCounts
@@ -21,8 +22,10 @@ from dragomand.policy.fair_queue import Priority
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
-from .admission import ANY_MODELS, Admission, Asked, Permit, WaitingSink, untold
+from .admission import ANY_MODELS, Admission, Asked, Permit, WaitingSink, family_of, untold
+from .errors import EngineError
 from .provider_limits import ProviderLimits
+from .retries import Retries
 
 BEARER_PREFIX = "dragoman"
 MOST_CLIENTS = 256
@@ -46,6 +49,8 @@ class Payer:
     """The family of models that its turn asked for."""
     credential: str = "apiKey"
     """Which credential pays."""
+    max_cost_usd: float | None = None
+    """What the turn's calls may cost together, as far as their cost is known."""
 
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
@@ -67,12 +72,17 @@ class Grant:
     counts: CallCounts = field(default_factory=CallCounts)
     cuts: set[Callable[[], None]] = field(default_factory=set)
     """Called when it is revoked: each ends a connection that uses it."""
+    failure: Failure | None = None
+    """Why the newest of its calls that failed did; None: none has."""
 
 
 class Call:
     """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
 
-    __slots__ = ("_door", "_heard", "_limits", "_permit", "failure", "finished", "status", "usage")
+    __slots__ = (
+        "_door", "_heard", "_limits", "_permit", "begun", "cost_usd", "failure", "finished", "status",
+        "unasked", "usage",
+    )  # fmt: skip
 
     def __init__(self, limits: ProviderLimits, door: Admission, permit: Permit) -> None:
         """Begin; nothing is known yet."""
@@ -88,6 +98,12 @@ class Call:
         """Why the provider refused it, where it did and said so."""
         self.finished = False
         """Whether the answer came to its end."""
+        self.cost_usd: float | None = None
+        """What it cost, estimated; None: unknown."""
+        self.unasked = False
+        """Whether the provider was never asked, so that there is nothing to count."""
+        self.begun = False
+        """Whether something of the answer has been passed on: then it is not made once more."""
 
     def note_limits(self, heard: LimitsHeard) -> None:
         """Pass on what the answer says of the provider's limits."""
@@ -102,6 +118,7 @@ class Call:
         if usage is not None:
             permit.input_tokens = usage.input_tokens + usage.cache_creation_tokens
             permit.output_tokens = usage.output_tokens
+        permit.sent = not self.unasked
         permit.succeeded = self.finished and self.status is not None and self.status < 400
         if self.failure is not None and self.failure is not self._heard:
             self._door.hearing.failed(permit, self.failure)
@@ -129,6 +146,10 @@ class Calls:
         self._total = CallCounts()
         self._clients: OrderedDict[str, ClientCounts] = OrderedDict()
         self._turns: OrderedDict[str, TurnCounts] = OrderedDict()
+        self._costs: OrderedDict[str, list[float]] = OrderedDict()
+        self.retries = Retries(
+            admission.call_gate.retries, chance=random.random, attempts=admission.settings.attempts
+        )
         self.on_unused: Callable[[], None] = lambda: None
         """Called when the last grant was revoked."""
         self.limits = limits or ProviderLimits()
@@ -184,12 +205,14 @@ class Calls:
 
     # -- calls
 
-    def call(self, grant: Grant) -> AbstractAsyncContextManager[Call]:
+    def call(self, grant: Grant, model: str | None = None) -> AbstractAsyncContextManager[Call]:
         """Wait for a permit for one call of *grant*, hold it for the block, and count what it took.
 
-        Raises `EngineError`: `queue_full`, `queue_timeout`.
+        *model*: whom it is for, where that is known. Raises `EngineError`, see `Admission.admit`.
         """
         payer = grant.payer()
+        if model is not None:
+            payer = replace(payer, models=family_of(model))
         return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant)
 
     def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
@@ -200,6 +223,36 @@ class Calls:
         """
         timeout_s = None if payer.priority == "batch" else self._queue_timeout_s
         return _Admitted(self, payer, self._asked(payer, timeout_s, bounded=False), waiting=waiting)
+
+    async def carry_out(
+        self, admit: Callable[[], AbstractAsyncContextManager[Call]], once: Callable[[Call], Awaitable[T]]
+    ) -> T:
+        """Make a call, and once more while it fails, nothing has been passed on, and retries are left.
+
+        *admit* waits for each attempt's permit, *once* makes it and notes what became of it. Returns what the
+        last attempt returned. Raises what *once* raises, and `EngineError` if the first is not admitted.
+        """
+        failed = 0
+        result: T | None = None
+        while True:
+            try:
+                async with admit() as call:
+                    result = await once(call)
+            except EngineError:
+                if not failed:
+                    raise
+                return result  # type: ignore[return-value]  # there was a first attempt
+            failure = call.failure
+            failed += 1
+            if failure is None or call.begun or not await self.retries.again(failure, failed):
+                return result
+
+    def overspent(self, payer: Payer) -> float | None:
+        """Return what the calls of *payer*'s turn have cost if that is all they may, or more; else None."""
+        if payer.max_cost_usd is None or payer.turn_id is None:
+            return None
+        spent = sum(self._costs.get(payer.turn_id, ()))
+        return spent if spent >= payer.max_cost_usd else None
 
     # -- counts
 
@@ -230,6 +283,8 @@ class Calls:
         )
 
     def _settle(self, call: Call, payer: Payer, grant: Grant | None = None) -> None:
+        if call.unasked:
+            return
         client = _newest(
             self._clients,
             payer.client,
@@ -244,6 +299,9 @@ class Calls:
             counted.append(
                 _newest(self._turns, turn_id, lambda: TurnCounts(turn_id=turn_id, client=of), MOST_TURNS)
             )
+            if call.cost_usd is not None:
+                total = _newest(self._costs, turn_id, lambda: [0.0], MOST_TURNS)
+                total[0] += call.cost_usd
         failed = not call.finished or call.status is None or call.status >= 400
         for counts in counted:
             counts.calls += 1

@@ -205,7 +205,8 @@ class Runs:
             if turn is None:
                 return Payer(caller.id, caller.name, priority=priority, models=models)
             who, session_id = turn.caller, turn.session.session_id
-            return Payer(who.id, who.name, turn.turn_id, priority, session_id, models)
+            most = options.max_budget_usd
+            return Payer(who.id, who.name, turn.turn_id, priority, session_id, models, max_cost_usd=most)
 
         self._calls.charge(access.grant_id, payer)
 

@@ -345,7 +345,7 @@ class Turn:
 
     def _error(self, outcome: TurnOutcome | EngineError) -> EngineError | None:
         about = {"session_id": self.session.session_id, "turn_id": self.turn_id}
-        said = self.text or None
+        said = self._said(outcome)
         if self.channel.failure is not None:
             return self._stored_no_more(self.channel.failure)
         if isinstance(outcome, TurnOutcome) and outcome.status == "completed":
@@ -362,6 +362,11 @@ class Turn:
         if outcome.failure is None:
             return EngineError("request_cancelled", text=said, **about)
         return from_failure(outcome.failure, text=said, **about)
+
+    def _said(self, outcome: TurnOutcome | EngineError) -> str | None:
+        """Return what had come of the answer: what was told, or more where nobody listened to all of it."""
+        known = outcome.text if isinstance(outcome, TurnOutcome) else ""
+        return (known if known.startswith(self.text) else self.text) or None
 
     def _unfit(self, about: dict[str, str]) -> EngineError | None:
         """Return why a whole answer is none: it does not fit what was asked for."""

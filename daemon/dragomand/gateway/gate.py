@@ -13,7 +13,7 @@ MOST_BODY = 32 << 20
 
 _PATHS = {
     "POST": re.compile(r"/v1/messages(?:/count_tokens)?"),
-    "GET": re.compile(r"/v1/models(?:/[A-Za-z0-9._:@-]{1,128})?"),
+    "GET": re.compile(r"/v1/models(?:/[A-Za-z0-9][A-Za-z0-9._:@-]{0,127})?"),
 }
 _QUERY = re.compile(r"[A-Za-z0-9_.=&-]{0,256}")
 

@@ -5,10 +5,9 @@ import importlib
 import importlib.util
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from dragoman_protocol.gateway import (
     GatewayRevokeResult,
@@ -19,6 +18,7 @@ from dragoman_protocol.gateway import (
 
 from dragomand.engine.calls import Calls, Grant
 from dragomand.engine.errors import EngineError
+from dragomand.upstream.endpoint import DEFAULT_URL
 from dragomand.upstream.interface import ApiAccess
 
 from . import listen
@@ -30,7 +30,8 @@ HOST = "dragoman.invalid"
 """Stands for the gateway in a base URL beside a unix socket. No name server ever knows it (RFC 6761)."""
 LINGER_S = 60.0
 """How long, in seconds, the sockets stay open after the last grant."""
-DEFAULT_URL = "https://api.anthropic.com"
+SUBSCRIPTION = "sk-ant-oat"
+"""So the tokens of subscriptions begin."""
 LONGEST_NAME = 100
 """Of a longer label the rest is left out."""
 MOST_TOKENS = 64
@@ -48,6 +49,7 @@ class GatewaySettings:
     ca_file: str | None = None
     first_byte_s: float = 600.0
     idle_s: float = 300.0
+    pings_s: float = 300.0
 
 
 class Gateway:
@@ -95,7 +97,12 @@ class Gateway:
             return None
         grant, token = self._calls.grant(tcp=path is None)
         return ApiAccess(
-            grant.grant_id, base_url, path, token, revoke=lambda: self._calls.revoke(grant.grant_id)
+            grant.grant_id,
+            base_url,
+            path,
+            token,
+            revoke=lambda: self._calls.revoke(grant.grant_id),
+            last_failure=lambda: grant.failure,
         )
 
     # -- for other programs
@@ -158,7 +165,7 @@ class Gateway:
         """Return why there is no gateway, and what to do; None if there is one."""
         if not self._settings.enabled:
             return "The gateway is switched off.", "Set gateway.enabled = true and restart the daemon."
-        if self._api_key() is None:
+        if not _is_for_calls(self._api_key()):
             text = "There is a gateway only with an API key: Claude Code's own login is for itself alone."
             return (
                 text,
@@ -216,6 +223,7 @@ class Gateway:
             ca_file=settings.ca_file,
             first_byte_s=settings.first_byte_s,
             idle_s=settings.idle_s,
+            pings_s=settings.pings_s,
         )
         made: HttpGateway = http.HttpGateway(  # type: ignore[attr-defined]  # as above
             calls=self._calls,
@@ -247,13 +255,6 @@ class Gateway:
             self._begin(http.close())
 
 
-def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the proxy that *environment* names for *url* (`HTTPS_PROXY`, `NO_PROXY` …); None without one."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    for name in (each.strip().lstrip(".") for each in excepted.split(",")):
-        if name == "*" or (name and (host == name or host.endswith(f".{name}"))):
-            return None
-    variable = f"{parts.scheme}_proxy"
-    return environment.get(variable) or environment.get(variable.upper()) or None
+def _is_for_calls(key: str | None) -> bool:
+    """Whether *key* is an API key: a subscription's token is never passed on, wherever it was put."""
+    return key is not None and not key.startswith(SUBSCRIPTION)

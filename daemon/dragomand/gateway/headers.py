@@ -3,8 +3,11 @@
 Both are allow-lists: whatever is not known to be needed stays behind, credentials first of all.
 """
 
+import math
 import re
 from collections.abc import Iterable
+
+from dragomand.upstream import limit_headers
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -23,10 +26,23 @@ def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
 
     The answer is asked for uncompressed, so that it can be passed on as it comes and counted as it goes by.
     """
-    passed = {name.lower(): value for name, value in given if _THERE.fullmatch(name.lower())}
+    passed: dict[str, str] = {}
+    for name, value in given:
+        lower = name.lower()
+        if _THERE.fullmatch(lower):
+            passed[lower] = f"{passed[lower]}, {value}" if lower in passed else value
     return {**passed, "accept-encoding": "identity", "x-api-key": api_key}
 
 
-def response_headers(given: Pairs) -> dict[str, str]:
-    """Return what of the provider's headers is passed back."""
-    return {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
+def response_headers(given: Pairs, now: float) -> dict[str, str]:
+    """Return what of the provider's headers is passed back. *now* is Unix seconds.
+
+    A pause that it asks for in another form is told in whole seconds too, which everybody understands: Claude
+    Code takes no notice of a date.
+    """
+    headers = {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
+    if not headers.get("retry-after", "").isdecimal():
+        pause_s = limit_headers.read(headers.items(), sent_order=0, now=now).retry_after_s
+        if pause_s is not None:
+            headers["retry-after"] = str(math.ceil(pause_s))
+    return headers

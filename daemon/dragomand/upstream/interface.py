@@ -211,6 +211,8 @@ class ApiAccess:
     """Takes the place of the key; worth nothing elsewhere, nor after `revoke`."""
     revoke: Callable[[], object]
     """Ends the access; can be repeated."""
+    last_failure: Callable[[], Failure | None] = lambda: None
+    """Why the newest of its calls that failed did, in the provider's own words; None: none has."""
 
 
 class OpenAccess(Protocol):

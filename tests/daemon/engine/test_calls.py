@@ -189,3 +189,27 @@ async def test_counts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.client for each in calls.clients()] == ["a", "c"]
     assert [each.turn_id for each in calls.turns()] == ["ta", "tc"]
     assert calls.total.calls == 4
+
+
+async def test_what_a_turn_may_cost() -> None:
+    calls = made()
+    grant, _ = calls.grant()
+    payer = Payer("me", turn_id="t-1", max_cost_usd=0.5)
+    calls.charge(grant.grant_id, lambda: payer)
+    assert calls.overspent(payer) is None
+    for cost in (0.25, None, 0.25):
+        assert calls.overspent(payer) is None
+        async with calls.call(grant) as call:
+            call.cost_usd = cost
+    assert calls.overspent(payer) == 0.5
+    assert calls.overspent(Payer("me", turn_id="t-1")) is None, "it has no bound"
+    assert calls.overspent(Payer("me", max_cost_usd=0.0)) is None, "it is nobody's turn"
+    assert calls.overspent(Payer("me", turn_id="t-2", max_cost_usd=0.5)) is None
+
+
+async def test_what_was_not_asked_is_not_counted() -> None:
+    calls = made()
+    grant, _ = calls.grant()
+    async with calls.call(grant) as call:
+        call.unasked = True
+    assert (calls.total.calls, grant.counts.calls) == (0, 0)

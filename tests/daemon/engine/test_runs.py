@@ -86,12 +86,12 @@ async def test_what_a_run_calls_is_its_turns(kit: Any) -> None:
 
         engine.upstream.scripts.append(script)
         ann = kit.caller("ann")
-        result = await engine.queries.run(engine.params(priority="batch"), ann)
+        result = await engine.queries.run(engine.params(priority="batch", max_budget_usd=0.5), ann)
         session = await engine.store.session(result.session_id)
         await engine.runs.open(session, TurnOptions(), ann)
         payers.append(grant.payer())  # no turn has begun
         assert payers == [
             NOBODY,
-            Payer(ann.id, ann.name, result.turn_id, "batch", result.session_id),
+            Payer(ann.id, ann.name, result.turn_id, "batch", result.session_id, max_cost_usd=0.5),
             Payer(ann.id, ann.name, None, "interactive"),
         ]

@@ -34,8 +34,12 @@ class At:
         self.calls: Calls
         self.gateway: Gateway
 
-    def make(self, *, max_calls: int = 4, queue_timeout_s: float = PATIENCE_S, **settings: Any) -> Gateway:
-        figures = DoorSettings(max_running=1, max_queued=4, max_queued_per_client=2, max_calls=max_calls)
+    def make(
+        self, *, max_calls: int = 4, queue_timeout_s: float = PATIENCE_S, attempts: int = 1, **settings: Any
+    ) -> Gateway:
+        figures = DoorSettings(
+            max_running=1, max_queued=4, max_queued_per_client=2, max_calls=max_calls, attempts=attempts
+        )
         self.admission = Admission(figures, clock=time.monotonic)
         self.calls = Calls(self.admission, clock=lambda: 1000.0, queue_timeout_s=queue_timeout_s)
         self.gateway = Gateway(

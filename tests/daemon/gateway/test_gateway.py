@@ -8,7 +8,7 @@ import pytest
 from dragoman_sim import Simulator
 from dragomand.engine.errors import EngineError
 from dragomand.gateway import gateway as module
-from dragomand.gateway.gateway import HOST, proxy_for
+from dragomand.gateway.gateway import HOST
 
 
 def sockets(at: Any) -> list[str]:
@@ -156,18 +156,3 @@ async def test_after_its_end_there_is_none(at: Any) -> None:
     assert await gateway.open_access(unix=True) is None
     assert sockets(at) == []
     assert at.calls.grants == []
-
-
-@pytest.mark.parametrize(
-    ("url", "environment", "proxy"),
-    [
-        ("https://api.example", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
-        ("https://api.example", {"HTTP_PROXY": "http://p:1"}, None),
-        ("http://api.example", {"http_proxy": "http://p:1"}, "http://p:1"),
-        ("https://api.example", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "x, .example"}, None),
-        ("https://api.example", {"HTTPS_PROXY": "http://p:1", "no_proxy": "*"}, None),
-        ("https://api.example", {"HTTPS_PROXY": "http://p:1", "no_proxy": "other"}, "http://p:1"),
-    ],
-)
-def test_proxies(url: str, environment: dict[str, str], proxy: str | None) -> None:
-    assert proxy_for(url, environment) == proxy

@@ -1,6 +1,7 @@
 """Which headers pass, and what is read from them."""
 
 
+import pytest
 from dragomand.gateway.headers import request_headers, response_headers
 
 
@@ -30,9 +31,30 @@ def test_what_comes_back() -> None:
         "anthropic-ratelimit-requests-limit": "5", "Connection": "close", "Transfer-Encoding": "chunked",
         "Location": "http://elsewhere", "Access-Control-Allow-Origin": "*", "Server": "s",
     }  # fmt: skip
-    assert response_headers(given.items()) == {
+    assert response_headers(given.items(), 0.0) == {
         "content-type": "application/json",
         "request-id": "r",
         "retry-after": "3",
         "anthropic-ratelimit-requests-limit": "5",
     }
+
+
+def test_a_header_that_comes_twice_keeps_both() -> None:
+    given = [("anthropic-beta", "a"), ("Anthropic-Beta", "b,c"), ("accept", "x")]
+    assert request_headers(given, "k")["anthropic-beta"] == "a, b,c"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"retry-after": "7"}, "7"),
+        ({"Retry-After": "0.5"}, "1"),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, "90"),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, "0"),
+        ({"retry-after-ms": "1500"}, "2"),
+        ({"retry-after": "soon"}, "soon"),
+        ({}, None),
+    ],
+)
+def test_a_pause_is_told_in_whole_seconds(given: dict[str, str], told: str | None) -> None:
+    assert response_headers(given.items(), 10.0).get("retry-after") == told

@@ -1,15 +1,31 @@
 """Calls through the gateway, by an ordinary HTTP client, with the simulator as the provider."""
 
 import asyncio
+import contextlib
 import json
-import ssl
 import time
 from typing import Any
 
 import aiohttp
 import pytest
-from dragoman_sim import Cut, Gate, Limits, Reply, Rule, Script, Simulator, Status, When
-from dragomand.gateway import http
+from dragoman_sim import (
+    Cut,
+    Gate,
+    Limits,
+    Pause,
+    Ping,
+    Pings,
+    Reply,
+    Rule,
+    Script,
+    Simulator,
+    Status,
+    Tokens,
+    When,
+)
+from dragomand.engine.calls import Payer
+from dragomand.engine.errors import EngineError
+from dragomand.gateway import asking
 
 
 async def test_a_call_has_the_key_and_is_counted(at: Any) -> None:
@@ -166,7 +182,7 @@ async def test_a_call_that_is_not_admitted_in_time_may_be_repeated(at: Any) -> N
 
 
 async def test_a_request_that_is_too_large(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MOST_BODY", 1000)
+    monkeypatch.setattr(asking, "MOST_BODY", 1000)
     sim, client = await at.caller()
 
     async def parts() -> Any:
@@ -180,7 +196,7 @@ async def test_a_request_that_is_too_large(at: Any, monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_request_whose_body_does_not_come(at: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_S", 0.05)
+    monkeypatch.setattr(asking, "BODY_S", 0.05)
     sim, client = await at.caller()
     never = asyncio.Event()
 
@@ -203,15 +219,6 @@ async def test_what_is_not_http_harms_nobody(at: Any) -> None:
     writer.close()
     async with client.post("/v1/messages", json=at.ask) as answer:
         assert answer.status == 200
-
-
-def test_certificates_of_ones_own(tmp_path: Any) -> None:
-    def trust(base_url: str, ca_file: str | None) -> Any:
-        return http._trust(http.Provider(base_url=base_url, ca_file=ca_file))
-
-    assert trust("https://x", None) is True
-    assert trust("http://x", "/a/file") is True
-    assert isinstance(trust("https://x", str(tmp_path / "nowhere")), ssl.SSLContext)
 
 
 async def test_a_provider_that_is_not_there(at: Any) -> None:
@@ -281,3 +288,155 @@ async def test_the_port_takes_only_what_is_meant_for_it(at: Any) -> None:
     async with client.post("/v1/messages", json=at.ask, headers=headers) as answer:
         assert answer.status == 401
     assert json.loads(sim.messages[0].body)["model"] == "claude-x"
+
+
+# -- of a run, whose calls are somebody's turn
+
+
+class Run:
+    """A run's access, and whose turn it is."""
+
+    def __init__(self, at: Any, client: Any, access: Any) -> None:
+        self.at, self.client, self.access = at, client, access
+        self.payer = Payer("me", turn_id="t-1")
+        at.calls.charge(access.grant_id, lambda: self.payer)
+
+    async def ask(self, **more: Any) -> tuple[int, dict[str, Any]]:
+        async with self.client.post("/v1/messages", json={**self.at.ask, **more}) as answer:
+            return answer.status, await answer.json()
+
+
+@pytest.fixture
+def run_of(at: Any) -> Any:
+    async def run_of(script: Any) -> tuple[Simulator, Run]:
+        sim = await at.stack.enter_async_context(Simulator(script))
+        at.make(base_url=sim.url)
+        access = await at.gateway.open_access(unix=True)
+        return sim, Run(at, await at.client(access), access)
+
+    return run_of
+
+
+async def test_a_turn_does_not_ask_again_what_was_refused_for_good(at: Any, run_of: Any) -> None:
+    sim, run = await run_of([Rule(When(), fault="unauthorized")])
+    first, again = await run.ask(), await run.ask(system="in another form")
+    assert first == again
+    assert first[0] == 401
+    assert len(sim.messages) == 1
+    assert (at.calls.total.calls, at.calls.total.failed) == (1, 1), "only what was asked is counted"
+    run.payer = Payer("me", turn_id="t-2")
+    status, said = await run.ask()
+    assert (status, len(sim.messages)) == (401, 1), "the credential is let alone, whoever asks"
+    assert "invalid x-api-key" in said["error"]["message"]
+    at.key = "another"
+    at.admission.credential_changed("apiKey")
+    await run.ask()
+    assert len(sim.messages) == 2, "another key is another question"
+
+
+async def test_a_call_of_no_turn_is_asked(at: Any, run_of: Any) -> None:
+    sim, run = await run_of([Rule(When(), fault=Status(400, message="so it is"))])
+    run.payer = Payer("me")
+    for _ in range(2):
+        assert (await run.ask())[0] == 400
+    assert len(sim.messages) == 2
+
+
+async def test_a_programs_own_calls_are_its_own_affair(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), fault=Status(400, message="so it is"))])
+    for _ in range(2):
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            assert answer.status == 400
+    assert len(sim.messages) == 2
+
+
+async def test_what_was_refused_is_told_in_the_providers_words(at: Any, run_of: Any) -> None:
+    _, run = await run_of([Rule(When(), fault=Status(429, retry_after=7, message="slower"))])
+    assert run.access.last_failure() is None
+    await run.ask()
+    failure = run.access.last_failure()
+    assert (failure.category, failure.status, failure.retry_after_ms) == ("throttle", 429, 7000)
+    assert failure.message == "slower"
+    assert failure.detail.startswith("req_")
+
+
+@pytest.mark.parametrize("fault", ["cut", "overloaded_event"])
+async def test_an_answer_that_broke_off_says_so(at: Any, run_of: Any, fault: str) -> None:
+    _, run = await run_of([Rule(When(), Reply(["one two three"]), fault=fault)])
+    with contextlib.suppress(aiohttp.ClientError):
+        async with run.client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    await at.until(lambda: at.admission.calls_running == 0)
+    failure = run.access.last_failure()
+    assert (failure.category, failure.status) == ("overload", None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"), [({"retry-after-ms": "1500"}, "2"), ({"retry-after": "soon"}, "soon")]
+)
+async def test_a_pause_is_told_in_seconds_too(at: Any, headers: dict[str, str], told: str) -> None:
+    _, client = await at.caller([Rule(When(), fault=Status(429, headers=headers))])
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.headers["retry-after"] == told
+
+
+async def test_a_turns_budget(at: Any, run_of: Any) -> None:
+    """The bearer of a run is worth no more than its turn may cost."""
+    tokens = Tokens(input_tokens=100_000, output_tokens=10_000)  # 0.6 USD
+    sim, run = await run_of([Rule(When(), Reply(["one"], usage=tokens))])
+    run.payer = Payer("me", turn_id="t-1", max_cost_usd=1.0)
+    for _ in range(2):
+        assert (await run.ask(model="claude-opus-5-5"))[0] == 200
+    status, said = await run.ask(model="claude-opus-5-5")
+    assert status == 400
+    assert "may cost 1 USD (maxBudgetUsd) and has cost 1.2 USD" in said["error"]["message"]
+    assert len(sim.messages) == 2
+    assert at.calls.total.calls == 2
+    assert run.access.last_failure().category == "caller"
+    run.payer = Payer("me", turn_id="t-2", max_cost_usd=1.0)
+    assert (await run.ask(model="claude-opus-5-5"))[0] == 200, "another turn has its own"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_pings_alone_are_no_answer(at: Any, inside: bool) -> None:
+    fault = Pings("inside_block" if inside else "before_block", every_ms=20)
+    sim, client = await at.caller([Rule(When(), Reply(["one two"]), fault=fault)], pings_s=0.3)
+    with pytest.raises(aiohttp.ClientError):
+        async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    assert await sim.wait_ended(sim.messages[0]) == "abandoned"
+    await at.until(lambda: at.admission.calls_running == 0)
+
+
+async def test_words_between_pings_are_one(at: Any) -> None:
+    words: list[Any] = [part for word in "abcdefgh" for part in (word, Ping(), Pause(100))]
+    _, client = await at.caller([Rule(When(), Reply(words))], pings_s=0.5)
+    async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+        assert b"message_stop" in await answer.read()
+
+
+async def test_no_subscription_goes_through(at: Any) -> None:
+    """A subscription's token is Claude Code's alone, whatever variable it was put into."""
+    at.key = "sk-ant-oat01-of-a-subscription"
+    sim = await at.stack.enter_async_context(Simulator())
+    gateway = at.make(base_url=sim.url)
+    assert await gateway.open_access(unix=True) is None
+    with pytest.raises(EngineError) as refused:
+        await gateway.issue("x", True)
+    assert "own login is for itself alone" in str(refused.value)
+    assert list(at.folder.iterdir()) == []
+
+
+async def test_a_callers_own_credential_goes_nowhere(at: Any) -> None:
+    sim, client = await at.caller()
+    token = client.headers["authorization"].partition(" ")[2]
+    headers = {"x-api-key": token, "authorization": "Basic c3ViOnNjcmlwdGlvbg=="}
+    async with client.post("/v1/messages", json=at.ask, headers=headers) as answer:
+        assert answer.status == 200
+    assert sim.messages[0].used_key(at.key)
+    assert "authorization" not in sim.messages[0].headers
+    async with client.post(
+        "/v1/messages", json=at.ask, headers={"authorization": "Bearer sk-ant-oat01-mine"}
+    ) as answer:
+        assert answer.status == 401
+    assert len(sim.messages) == 1

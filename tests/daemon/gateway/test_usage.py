@@ -118,3 +118,56 @@ def test_an_answer_that_is_too_large_to_be_kept() -> None:
         reader.feed(b" " * (1 << 20))
     reader.end()
     assert reader.usage is None
+
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("parts", "alive"),
+    [
+        ([PING], [False]),
+        ([PING[:20], PING[20:], PING * 2], [False, False, False]),
+        ([b": a comment\n\n", b"\n", b"retry: 3\n"], [False, False, False]),
+        ([sse(DELTA), PING, sse(DELTA) + PING], [True, False, True]),
+        ([PING[:30], PING[30:] + sse(DELTA)], [False, True]),
+        ([b'data: {"type": "content', b'_block_delta"}\n'], [False, True]),
+        ([b"data: " + b"x" * 500, b"x", b"x\n", PING], [True, True, True, False]),
+        ([b"data: " + b"x" * (2 << 20), b"x" * 10, b"\n", PING], [True, True, True, False]),
+    ],
+)
+def test_pings_are_no_words(parts: list[bytes], alive: list[bool]) -> None:
+    reader = UsageReader("text/event-stream")
+    assert [reader.feed(part) for part in parts] == alive
+
+
+def test_of_anything_else_every_byte_is_one() -> None:
+    assert UsageReader("application/json").feed(b" ")
+    assert UsageReader("text/html").feed(PING)
+
+
+@pytest.mark.parametrize(
+    ("message", "cost"),
+    [
+        ({"model": "claude-opus-5-5"}, (7 * 4 + 42 * 20 + 5 * 0.2 + 3 * 5) / 1e6),
+        (
+            {"model": "claude-opus-5-5", "hour": 2},
+            (7 * 4 + 42 * 20 + 5 * 0.2 + 1 * 5 + 2 * 8) / 1e6,
+        ),
+        ({"model": "claude-opus-5-5", "hour": 9}, (7 * 4 + 42 * 20 + 5 * 0.2 + 3 * 8) / 1e6),
+        ({"model": "of another house"}, None),
+        ({}, None),
+    ],
+)
+def test_what_an_answer_costs(message: dict[str, Any], cost: float | None) -> None:
+    hour = {"ephemeral_1h_input_tokens": message.get("hour", 0)}
+    usage = {**START["message"]["usage"], "cache_creation": hour}
+    start = {**START, "message": {**START["message"], **message, "usage": usage}}
+    assert read(sse(start, DELTA, END, STOP)).cost_usd == (None if cost is None else pytest.approx(cost))
+    whole = {"type": "message", **message, "usage": {**usage, "output_tokens": 42}}
+    reader = read(json.dumps(whole).encode(), kind="application/json")
+    assert reader.cost_usd == (None if cost is None else pytest.approx(cost))
+
+
+def test_an_answer_without_usage_has_no_cost() -> None:
+    assert read(sse(STOP)).cost_usd is None

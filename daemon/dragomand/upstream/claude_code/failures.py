@@ -4,11 +4,12 @@ Claude Code reports an API error as a result whose `subtype` is `success`; what 
 status, the terminal reason and the category of the error.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from dragomand.upstream import failures
 from dragomand.upstream.claude_code.wire import Result, System
-from dragomand.upstream.interface import Failure, FailureCategory
+from dragomand.upstream.interface import ApiAccess, Failure, FailureCategory
 from dragomand.upstream.limits_heard import DAY_S, LimitsHeard
 
 _BY_CATEGORY: dict[str, FailureCategory] = {
@@ -27,6 +28,16 @@ _BY_CATEGORY: dict[str, FailureCategory] = {
 }
 _LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
 _USED_UP = "usage_limit_reached"
+_ADVICE = (
+    (re.compile(r"set API_TIMEOUT_MS above \d+"), "raise the setting claude.apiTimeoutMs"),
+    (re.compile(r"Run --model to pick a different model\."), "Choose another model."),
+)
+"""Claude Code's advice is for who started it: that was Dragoman."""
+_ADVICE_ON_GATEWAYS = (
+    (re.compile(r" If it persists, check your inference gateway \([^)]*\)\."), ""),
+    (re.compile(r"Check the gateway set in ANTHROPIC_BASE_URL, then try again\."), "Try again."),
+)
+"""The gateway that it means is Dragoman's own."""
 _ABORTED = ("aborted_streaming", "aborted_tools")
 
 
@@ -117,3 +128,33 @@ def _message(result: Result) -> str:
     if said:
         return " ".join(said)
     return f"Claude Code ended the turn ({result.terminal_reason or result.subtype or 'no reason given'})."
+
+
+def explained(failure: Failure, access: ApiAccess | None) -> Failure:
+    """Return *failure* in words for whoever asked, with what the gateway saw of it if the calls go there.
+
+    Claude Code hides the provider's error code, its request id and most forms of `retry-after`.
+    """
+    message = _replaced(failure.message, _ADVICE)
+    if access is None:
+        return replace(failure, message=message)
+    message = _replaced(message, _ADVICE_ON_GATEWAYS)
+    for name in (access.base_url, access.base_url.partition("://")[2]):
+        message = message.replace(name, "the Messages API")
+    seen = access.last_failure()
+    if seen is None or seen.status is None or seen.status != failure.status:
+        return replace(failure, message=message)
+    return replace(
+        failure,
+        message=message,
+        category=seen.category,
+        retry_after_ms=seen.retry_after_ms,
+        resets_at=seen.resets_at or failure.resets_at,
+        detail=failure.detail or seen.detail,
+    )
+
+
+def _replaced(message: str, advice: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    for pattern, words in advice:
+        message = pattern.sub(words, message)
+    return message

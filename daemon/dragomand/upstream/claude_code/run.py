@@ -18,6 +18,7 @@ from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
+from dragomand.upstream.claude_code.failures import explained
 from dragomand.upstream.claude_code.limits import Listener
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
@@ -230,6 +231,8 @@ class ClaudeCodeRun:
             self._stop_timer()
             self._control.withdraw_questions()
             self.tell_turn_end()
+        if outcome.failure is not None:
+            outcome = replace(outcome, failure=explained(outcome.failure, self.api_access))
         return await self._with_count(outcome)
 
     async def interrupt(self) -> bool:

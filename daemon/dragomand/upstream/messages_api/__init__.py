@@ -1,6 +1,6 @@
 """The Messages API as an upstream: plain prompts, without tools or a folder. `MessagesApi` is the way in."""
 
 from dragomand.upstream.messages_api.client import MessagesApi
-from dragomand.upstream.messages_api.settings import DEFAULT_URL, DirectSettings, proxy_for
+from dragomand.upstream.messages_api.settings import DirectSettings
 
-__all__ = ["DEFAULT_URL", "DirectSettings", "MessagesApi", "proxy_for"]
+__all__ = ["DirectSettings", "MessagesApi"]

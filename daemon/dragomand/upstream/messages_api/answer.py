@@ -92,12 +92,18 @@ class Answer:
             alive = self._read(self._reader.feed(chunk))
         except (UnreadableError, TooLongError) as wrong:
             self.failure = Failure("protocol", f"The Messages API's stream cannot be understood: {wrong}.")
-            return True
+            alive = True  # what came before it stays said
         if not self.complete:
             self._let_go()
             if self._open and self._wanted():
                 self._tell()
         return alive
+
+    @property
+    def said(self) -> str:
+        """What the newest text block says so far, whether anybody was told of it or not."""
+        begun = [block for _, block in sorted(self._open.items()) if block.kind == "text" and block.parts]
+        return begun[-1].text if begun else self.text
 
     @property
     def usage(self) -> Usage:

@@ -197,7 +197,7 @@ def _outcome(answer: Answer, failure: Failure | None, duration_ms: int) -> TurnO
     status = "completed" if answer.complete and failure is None else "failed" if failure else "interrupted"
     return TurnOutcome(
         status=status,  # type: ignore[arg-type]
-        text=answer.text,
+        text=answer.said,
         usage=answer.usage,
         cost_total_usd=cost,
         cost_usd=cost,

@@ -1,10 +1,8 @@
 """Where the Messages API is, and how long it may take."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-DEFAULT_URL = "https://api.anthropic.com"
+from dragomand.upstream.endpoint import DEFAULT_URL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +29,3 @@ class DirectSettings:
     def url(self, path: str) -> str:
         """Return the whole URL of an endpoint."""
         return self.base_url.rstrip("/") + path
-
-
-def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the proxy that *environment* names for *url* (`HTTPS_PROXY`, `NO_PROXY` …); None without one."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    but = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    for name in (each.strip().lstrip(".") for each in but.split(",")):
-        if name == "*" or (name and (host == name or host.endswith(f".{name}"))):
-            return None
-    name = f"{parts.scheme}_proxy"
-    return environment.get(name) or environment.get(name.upper()) or None

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted, of_retry
+from dragomand.upstream.claude_code.failures import Hints, classify, explained, is_aborted, of_retry
 from dragomand.upstream.claude_code.wire import Result, System
-from dragomand.upstream.interface import Failure
+from dragomand.upstream.interface import ApiAccess, Failure
 from dragomand.upstream.limits_heard import LimitsHeard, Window
 
 NOW = 1_800_000_000.0
@@ -158,3 +158,61 @@ def test_who_stopped_it() -> None:
     assert is_aborted(failed(terminal_reason="aborted_streaming"))
     assert is_aborted(failed(terminal_reason="aborted_tools"))
     assert not is_aborted(failed())
+
+
+def access(seen: Failure | None = None, base_url: str = "http://dragoman.invalid") -> ApiAccess:
+    return ApiAccess("g", base_url, None, "t", lambda: None, last_failure=lambda: seen)
+
+
+INFERENCE = "API Error: 500 Oops. Try again in a moment. If it persists, check your inference gateway ({})."
+
+
+@pytest.mark.parametrize(
+    ("said", "through", "straight"),
+    [
+        (INFERENCE.format("dragoman.invalid"), "API Error: 500 Oops. Try again in a moment.", None),
+        (
+            "Connection dropped. Check the gateway set in ANTHROPIC_BASE_URL, then try again.",
+            "Connection dropped. Try again.",
+            None,
+        ),
+        (
+            "Timed out. If it is slow, set API_TIMEOUT_MS above 600000.",
+            "Timed out. If it is slow, raise the setting claude.apiTimeoutMs.",
+            "Timed out. If it is slow, raise the setting claude.apiTimeoutMs.",
+        ),
+        (
+            "No such model. Run --model to pick a different model.",
+            "No such model. Choose another model.",
+            "No such model. Choose another model.",
+        ),
+        (
+            "No way to http://dragoman.invalid/v1/messages (dragoman.invalid)",
+            "No way to the Messages API/v1/messages (the Messages API)",
+            None,
+        ),
+    ],
+)
+def test_advice_is_for_whoever_asked(said: str, through: str, straight: str | None) -> None:
+    failure = Failure("overload", said)
+    assert explained(failure, access()).message == through
+    assert explained(failure, None).message == (straight or said)
+
+
+def test_a_port_of_ours_is_nobodys_address() -> None:
+    failure = Failure("overload", INFERENCE.format("127.0.0.1:4711"))
+    assert "127.0.0.1" not in explained(failure, access(base_url="http://127.0.0.1:4711")).message
+    assert "127.0.0.1" in explained(failure, None).message, "an address of the user's own helps"
+
+
+def test_what_the_gateway_saw_is_told() -> None:
+    seen = Failure("quota", "spent", status=429, retry_after_ms=7, resets_at=9.0, detail="req_1")
+    told = explained(Failure("throttle", "Rejected", status=429, retry_after_ms=600), access(seen))
+    assert told == Failure("quota", "Rejected", status=429, retry_after_ms=7, resets_at=9.0, detail="req_1")
+
+
+@pytest.mark.parametrize("seen", [None, Failure("quota", "spent"), Failure("quota", "spent", status=402)])
+def test_of_another_failure_it_is_not(seen: Failure | None) -> None:
+    failure = Failure("throttle", "Rejected", status=429, retry_after_ms=600)
+    assert explained(failure, access(seen)) == failure
+    assert explained(Failure("overload", "lost"), access(seen)) == Failure("overload", "lost")

@@ -1,51 +1,7 @@
-"""What the API does wrong, seen through the real CLI, and the class that each failure is given."""
+"""What the API does wrong, seen through the real CLI; `upstream/faults` has the table of every fault."""
 
-import pytest
 from dragoman_protocol.stream import Retrying, TextDelta
-from dragoman_sim import Cut, Malformed, Reply, Rule, Status, StreamError, ToolUse, When
-
-# Fault, class, HTTP status, and how often Claude Code asks its API with one retry allowed
-# (`claude.maxRetries`). It counts its retries by rules of its own: a 400 it repeats in other forms.
-CLASSES = [
-    pytest.param("unauthorized", "auth", 401, 2, id="401"),
-    pytest.param("forbidden", "auth", 403, 1, id="403"),
-    pytest.param("rate_limited", "throttle", 429, 2, id="429"),
-    pytest.param("spend_cap", "quota", 429, 1, id="spend cap"),
-    pytest.param("spend_limit_400", "quota", 400, 6, id="400 spend limit"),
-    pytest.param("payment_required", "quota", 402, 1, id="402"),
-    pytest.param("bad_request", "caller", 400, 6, id="400"),
-    pytest.param("not_found", "caller", 404, 2, id="404"),
-    pytest.param("too_large", "caller", 413, 1, id="413"),
-    pytest.param("server_error", "overload", 500, 2, id="500"),
-    pytest.param("bad_gateway", "overload", 502, 2, id="502 with HTML"),
-    pytest.param("overloaded", "overload", 529, 2, id="529"),
-    pytest.param(StreamError(), "overload", 529, 2, id="529 in the stream"),
-    pytest.param("cut_before_headers", "overload", None, 2, id="cut before headers"),
-    pytest.param(Cut("inside_block"), "overload", None, 3, id="cut in the stream"),
-    pytest.param(Cut("inside_block", reset=True), "overload", None, 3, id="reset in the stream"),
-]
-
-
-@pytest.mark.parametrize(("fault", "category", "status", "calls"), CLASSES)
-async def test_failures_are_classified(talking, fault, category, status, calls):
-    rules = [Rule(When(text="go"), Reply(["this ", "and that"]), fault=fault)]
-    async with talking(rules) as talk:
-        outcome = await talk.send("go")
-        record = await talk.sim.wait_for(1)
-        assert len([each for each in talk.sim.messages if each.from_claude_code]) == calls
-    assert record.from_claude_code
-    assert outcome.status == "failed"
-    assert outcome.failure is not None
-    assert (outcome.failure.category, outcome.failure.status) == (category, status)
-    assert outcome.failure.message
-    assert outcome.cost_usd >= 0
-    assert outcome.failure.retry_after_ms is None or category == "throttle"
-
-
-async def test_a_spend_cap_is_found_out_with_one_request(talking):
-    async with talking([Rule(When(text="go"), fault="spend_cap")]) as talk:
-        await talk.send("go")
-        assert len(talk.sim.messages) == 1
+from dragoman_sim import Malformed, Reply, Rule, Status, ToolUse, When
 
 
 async def test_a_retry_is_told_and_its_success_counts(talking, world):

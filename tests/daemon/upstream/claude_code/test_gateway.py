@@ -1,5 +1,6 @@
 """The real Claude Code through the real gateway: over a unix socket, over a port, and without it."""
 
+import asyncio
 import logging
 import shutil
 import time
@@ -7,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dragoman_sim import Reply, Rule, Simulator, ToolUse, When
+from dragoman_protocol.stream import TextDelta
+from dragoman_sim import Gate, Reply, Rule, Simulator, ToolUse, When
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls
+from dragomand.engine.calls import Calls, Payer
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.interface import UpstreamError
 
@@ -91,6 +93,35 @@ async def test_a_start_that_fails_leaves_no_token(
 ) -> None:
     with pytest.raises(UpstreamError):
         await run_of(front, executable=shutil.which("false"))
+    assert front.calls.grants == []
+
+
+async def test_the_bearer_is_worth_its_turns_budget(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]
+) -> None:
+    """The gateway stops a turn that has cost what it may, whatever Claude Code thinks of it."""
+    run = await run_of(front)
+    payer = Payer("me", turn_id="t-1", max_cost_usd=0.000001)
+    front.calls.charge(run.api_access.grant_id, lambda: payer)
+    outcome = await run.send("use a tool", "m-1", world.events())
+    assert (outcome.status, outcome.failure.category) == ("failed", "caller")
+    assert "maxBudgetUsd" in outcome.failure.message
+    assert len(sim.messages) == 1, "the answer that used it up, and no other"
+    payer = Payer("me", turn_id="t-2")
+    assert (await run.send("hello", "m-2", world.events())).status == "completed"
+
+
+async def test_a_runs_calls_end_with_it(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]
+) -> None:
+    sim.use([Rule(When(text="wait"), Reply(["Now ", Gate("never"), "then"]))])
+    run = await run_of(front)
+    events = world.events()
+    turn = asyncio.create_task(run.send("wait", "m-1", events))
+    await events.wait_for(TextDelta)
+    await run.close()
+    assert (await turn).status == "interrupted"
+    assert await sim.wait_ended(sim.messages[0]) == "abandoned"
     assert front.calls.grants == []
 
 
