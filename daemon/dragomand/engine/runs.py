@@ -171,7 +171,7 @@ class Runs:
         def waiting(told: Told) -> None:
             channel.publish(told.event(self._clock()))
 
-        return lambda: calls.call_of(payer, waiting)
+        return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
 
     async def _open(
         self,

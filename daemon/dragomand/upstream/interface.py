@@ -6,7 +6,6 @@ once, here; it never waits for a consumer: events are handed to a sink that retu
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -83,14 +82,20 @@ class ApiCall(Protocol):
 
     failure: Failure | None
     """Why there is no whole and good answer."""
+    begun: bool
+    """Whether something of the answer has reached whoever asked: then the call is not repeated."""
 
     def note_limits(self, heard: "LimitsHeard") -> None:
         """Pass on what the answer says of the provider's limits."""
 
 
-AdmitCall = Callable[[], AbstractAsyncContextManager[ApiCall]]
-"""Waits for the permit of one call of the API, holds it for the block, and settles it. What entering raises
-(it waited too long) is none of the upstream's failures: it goes through `UpstreamRun.send`."""
+Attempt = Callable[[ApiCall], Awaitable["TurnOutcome"]]
+"""Makes a call once, and notes in it what became of it."""
+
+AdmitCall = Callable[[Attempt], Awaitable["TurnOutcome"]]
+"""Waits for the permit of one call of the API, has it made, settles it; and once more where it failed and may be
+repeated. What it raises of its own (it waited too long) is none of the upstream's failures: it goes through
+`UpstreamRun.send`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,13 +126,18 @@ class MessagesRun:
         answer = Answer(sink, self._spec.deltas_wanted)
         if admit is None:
             return await self._timed(asked, message_id, answer, None)
+
+        async def attempt(call: ApiCall) -> TurnOutcome:
+            answer = Answer(sink, self._spec.deltas_wanted)
+            outcome = await self._timed(asked, message_id, answer, call)
+            call.begun = answer.begun
+            call.usage = answer.usage if answer.begun else None
+            call.finished = outcome.status == "completed"
+            call.failure = outcome.failure
+            return outcome
+
         try:
-            async with admit() as call:
-                outcome = await self._timed(asked, message_id, answer, call)
-                call.usage = answer.usage if answer.begun else None
-                call.finished = outcome.status == "completed"
-                call.failure = outcome.failure
-                return outcome
+            return await admit(attempt)
         except asyncio.CancelledError:  # while it waited for the permit
             if not self._is_ours():
                 raise
