@@ -381,6 +381,8 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         "recycle_turns": 100,
         "recycle_bytes": 1 << 30,
         "api_key": "sk-test",
+        "max_calls": 16,
+        "direct": None,
         **chosen,
     }
     cwd = folder / "work"
@@ -405,6 +407,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             max_running=figures["max_running"],
             max_queued=figures["max_queued"],
             max_queued_per_client=figures["max_queued_per_client"],
+            max_calls=figures["max_calls"],
             clock=asyncio.get_running_loop().time,
         )
         sessions = Sessions(store, clock)
@@ -414,6 +417,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         calls = Calls(admission, clock=clock, queue_timeout_s=figures["queue_timeout_ms"] / 1000)
         runs = Runs(
             upstream=upstream,
+            direct=figures["direct"],
             store=store,
             permissions=permissions,
             clock=clock,
