@@ -8,6 +8,7 @@ from dragoman_protocol.stream import AssistantText, StructuredOutput, TurnStarte
 
 from dragomand.store.rows import TurnRow
 from dragomand.store.store import Store
+from dragomand.upstream.interface import TurnOutcome
 
 from .errors import EngineError
 from .records import to_event
@@ -41,6 +42,18 @@ def result_of(
         structured=structured,
         start=start,
     )
+
+
+def note_usage(row: TurnRow, outcome: TurnOutcome) -> None:
+    """Put what a turn took into its row."""
+    usage = outcome.usage
+    row.input_tokens = usage.input_tokens
+    row.output_tokens = usage.output_tokens
+    row.cache_read_tokens = usage.cache_read_tokens
+    row.cache_creation_tokens = usage.cache_creation_tokens
+    row.cost_usd = outcome.cost_usd
+    row.model = outcome.model
+    row.stop_reason = outcome.stop_reason
 
 
 def check_same(message_id: str, first: str | None, second: str | None) -> None:

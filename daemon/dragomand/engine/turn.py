@@ -6,9 +6,9 @@ always `turnCompleted`, stored together with the closed row.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import anyio
 import msgspec
@@ -29,6 +29,7 @@ from dragomand.store.rows import SessionRow, TurnRow
 from dragomand.store.store import Store
 from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOutcome, UpstreamRun
 
+from .answers import note_usage
 from .attempts import Attempts
 from .caller import Caller
 from .channel import Channel
@@ -36,6 +37,7 @@ from .deadline import Deadline
 from .errors import EngineError, from_failure, from_storage
 from .permissions import Permissions
 from .structured import OutputSchema
+from .turn_tasks import Beside
 from .upstream_choice import Choice
 
 StopReason = Literal["client", "shutdown"]
@@ -113,8 +115,8 @@ class Turn:
         self._text_parts: list[str] = []
         self._halted = False
         self._answered = asyncio.Event()
-        self._beside: set[asyncio.Task[None]] = set()
-        """What is done beside the answer, if anything is: events are stored, the run is interrupted."""
+        self._beside = Beside()
+        """Events are stored, the run is interrupted: if anything is."""
         self._logger: logging.Logger | None = None
         """Once the row has been written."""
         self._sending = False
@@ -154,7 +156,7 @@ class Turn:
         row = await self._open(store, queued_ms, clock())
         outcome: TurnOutcome | EngineError = EngineError("internal_error")
         self._logger = logger
-        self.channel.when_pending(lambda: self._begin(self._pump(logger)))
+        self.channel.when_pending(lambda: self._beside.begin(self._pump(logger)))
         try:
             with self.deadline.scope:
                 outcome = await self._answer(open_run)
@@ -169,8 +171,7 @@ class Turn:
                 await self._end_asks()
             self._ending = self._over = True
             self.channel.finish()
-            if self._beside:
-                await self._end_beside()
+            await self._beside.end()
         return await self._close(store, row, outcome, clock(), logger)
 
     def sink(self, event: Event) -> None:
@@ -273,20 +274,10 @@ class Turn:
         """End the answer, if it has begun and has not ended by itself."""
         halted, self._halted = self._halted, True
         if not halted and self._logger is not None and not self._answered.is_set():
-            self._begin(self._interrupt(self._logger))
+            self._beside.begin(self._interrupt(self._logger))
 
     def _is_halted(self) -> bool:
         return self._halted
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._beside.add(asyncio.get_running_loop().create_task(work))
-
-    async def _end_beside(self) -> None:
-        """Wait for what goes on beside: it ends soon, now that there is an answer."""
-        with anyio.CancelScope(shield=True):
-            while self._beside:
-                task = self._beside.pop()
-                await task
 
     async def _interrupt(self, logger: logging.Logger) -> None:
         if self.run is not None:
@@ -319,7 +310,7 @@ class Turn:
         row.duration_ms = round((now - row.started_at) * 1000)
         events: list[Event] = []
         if isinstance(outcome, TurnOutcome):
-            _note_usage(row, outcome)
+            note_usage(row, outcome)
             end.text = outcome.text or self.text
             end.outcome = outcome
             events += outcome.last_events
@@ -395,14 +386,3 @@ class Turn:
             self._text_parts.clear()
         self._text_parts.append(text)
         self._text_item = item_id
-
-
-def _note_usage(row: TurnRow, outcome: TurnOutcome) -> None:
-    usage = outcome.usage
-    row.input_tokens = usage.input_tokens
-    row.output_tokens = usage.output_tokens
-    row.cache_read_tokens = usage.cache_read_tokens
-    row.cache_creation_tokens = usage.cache_creation_tokens
-    row.cost_usd = outcome.cost_usd
-    row.model = outcome.model
-    row.stop_reason = outcome.stop_reason

@@ -48,3 +48,24 @@ class TurnTasks:
                 while self._tasks:
                     await asyncio.wait(self._tasks)
             self._kept = False
+
+
+class Beside:
+    """What goes on beside one turn, and ends with it: mostly nothing."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Carry *work* out; it must end by itself soon after the turn has its answer."""
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def end(self) -> None:
+        """Wait until all of it has ended, even when cancelled; raises what it raised."""
+        if self._tasks:
+            with anyio.CancelScope(shield=True):
+                while self._tasks:
+                    await self._tasks.pop(0)

@@ -93,9 +93,9 @@ Attempt = Callable[[ApiCall], Awaitable["TurnOutcome"]]
 """Makes a call once, and notes in it what became of it."""
 
 AdmitCall = Callable[[Attempt], Awaitable["TurnOutcome"]]
-"""Waits for the permit of one call of the API, has it made, settles it; and once more where it failed and may be
-repeated. What it raises of its own (it waited too long) is none of the upstream's failures: it goes through
-`UpstreamRun.send`."""
+"""Waits for the permit of one call of the API, has it made, settles it; and once more where it failed and may
+be repeated. What it raises of its own (it waited too long) is none of the upstream's failures: it goes
+through `UpstreamRun.send`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,6 +370,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
     """An engine with a store in *folder*; *chosen* replaces the figures below."""
     figures = {
         "max_running": 4,
+        "attempts": 1,
         "max_queued": 20,
         "max_queued_per_client": 10,
         "timeout_ms": 60_000,
@@ -381,6 +382,8 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         "recycle_turns": 100,
         "recycle_bytes": 1 << 30,
         "api_key": "sk-test",
+        "max_calls": 16,
+        "direct": None,
         **chosen,
     }
     cwd = folder / "work"
@@ -401,7 +404,8 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         tasks = await stack.enter_async_context(group_of_its_own())
         upstream = ScriptedUpstream()
         auth = Auth(api_key=figures["api_key"], environment={}, claude_config_dir=str(folder / "claude"))
-        bounds = {name: figures[name] for name in ("max_running", "max_queued", "max_queued_per_client")}
+        names = ("max_running", "max_queued", "max_queued_per_client", "max_calls", "attempts")
+        bounds = {name: figures[name] for name in names}
         admission = Admission(DoorSettings(**bounds), clock=asyncio.get_running_loop().time)
         sessions = Sessions(store, clock)
         permissions = Permissions(
@@ -410,6 +414,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         calls = Calls(admission, clock=clock, queue_timeout_s=figures["queue_timeout_ms"] / 1000)
         runs = Runs(
             upstream=upstream,
+            direct=figures["direct"],
             store=store,
             permissions=permissions,
             clock=clock,

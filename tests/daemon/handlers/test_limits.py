@@ -36,7 +36,7 @@ async def test_calls(house: Any) -> None:
                 call.usage = Usage(input_tokens=3, output_tokens=4)
                 assert at.call(mine, "limits/state").calls_running == 1
         state = at.call(mine, "limits/state")
-        assert (state.calls_running, state.calls_queued, state.max_calls) == (0, 0, 32)
+        assert (state.calls_running, state.calls_queued, state.max_calls) == (0, 0, 16)
         assert (state.usage.total.calls, state.usage.total.usage.output_tokens) == (2, 8)
         assert [each.client for each in state.usage.clients] == [mine.id]
         assert [each.turn_id for each in state.usage.turns] == [f"of {mine.id}"]

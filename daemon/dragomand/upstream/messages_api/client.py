@@ -69,7 +69,7 @@ class MessagesApi:
                 await http.post(url, headers_of(self._key()), body, reading)
         except BROKEN as broken:
             what = f"cannot be reached: {words(broken)}"
-            if isinstance(broken, TimeoutError):
+            if isinstance(broken, TimeoutError) and not broken.args:  # not the connection's
                 what = f"did not count tokens within {COUNT_TIMEOUT_S:g} s"
             raise UpstreamError(Failure("overload", f"The Messages API {what}.")) from broken
         if reading.failure is not None:

@@ -1,10 +1,12 @@
 """Calls through an HTTP proxy: aiohttp makes them, which alone knows how; loaded only where there is one."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import aiohttp
 
-from dragomand.upstream.messages_api.connections import Reader
+from dragomand.upstream.messages_api.connections import TAIL_S, Reader
 
 _READ_BYTES = 262_144
 
@@ -32,6 +34,11 @@ class Proxied:
                 reader.head(response.status, {name.lower(): value for name, value in headers_of})
                 while reader.state == "reading" and (chunk := await response.content.readany()):
                     reader.body(chunk)
+                if reader.state == "whole" and not response.content.is_eof():
+                    # The last chunk's end: with it the connection can serve the next call.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(TAIL_S):
+                            await response.content.readany()
         except aiohttp.ClientError as failed:
             raise ConnectionError(str(failed) or type(failed).__name__) from failed
 
