@@ -320,6 +320,9 @@ class _Credulous(Breaker):
     def succeeded(self, generation: int, now: float) -> None:
         super().succeeded(self._generation, now)
 
+    def failed(self, generation: int, now: float, chance: float) -> None:
+        super().failed(self._generation, now, chance)
+
 
 class _Unforgiving(Breaker):
     """Does not see successes in a row of failures."""

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 USD = 1_000_000
 HOUR, DAY, ALL = Scope("hour"), Scope("day"), Scope("all")
-ANN, PROJECT, SESSION, TREE = Scope("client", "ann"), Scope("project", "/x"), Scope("session", "s"), Scope("tree", "t")
+ANN, PROJECT = Scope("client", "ann"), Scope("project", "/x")
+SESSION, TREE = Scope("session", "s"), Scope("tree", "t")
 AT = 1_764_000_000.0
 """A full hour of Unix time, 16:00 UTC."""
 
@@ -302,7 +303,10 @@ class Against(RuleBasedStateMachine):
         if full:
             assert isinstance(answer, Refused)
             assert answer.scope in full
-            assert (answer.spent, answer.reserved) == (self._spent(answer.scope), self._reserved(answer.scope))
+            assert (answer.spent, answer.reserved) == (
+                self._spent(answer.scope),
+                self._reserved(answer.scope),
+            )
         else:
             assert isinstance(answer, Reservation)
             self.turns[next(self.numbers)] = (answer, Turn(list(dict.fromkeys(scopes)), estimate))

@@ -119,7 +119,6 @@ def test_removing_is_by_identity() -> None:
     assert not queue.remove(first)
 
 
-
 def test_one_item_waits_once() -> None:
     item = object()
     queue: FairQueue[object] = FairQueue(max_queued=9, max_per_client=9)
@@ -424,7 +423,9 @@ class Naive:
             if held and self.since_batch < BATCH_EVERY - 1:
                 return None
             chosen = "batch"
-        of = {client: (self.counters[chosen, client], self.turns[chosen, client]) for client in self.of(chosen)}
+        of = {
+            client: (self.counters[chosen, client], self.turns[chosen, client]) for client in self.of(chosen)
+        }
         client = min(of, key=lambda waits: of[waits])
         entry = min((e for e in self.waiting if e[:2] == (client, chosen)), key=lambda e: e[2])
         self.since_batch = self.since_batch + 1 if batch and chosen != "batch" else 0
