@@ -215,7 +215,7 @@ def test_a_restart_parks_on() -> None:
 
 
 class OneFindsOut(RuleBasedStateMachine):
-    """However calls begin and end: after a reset at most one is under way that does not know how it stands."""
+    """However calls begin and end: after a reset one is under way that tries."""
 
     subject: type[Parking] = Parking
 
