@@ -95,7 +95,7 @@ class _Account:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.length = WINDOWS.get(scope.kind)
-        self.window = 0
+        self.window = 0 if self.length is None else -self.length
         self.ends = 0
         self.spent = 0
         self.reserved = 0
@@ -269,7 +269,11 @@ class BudgetLedger:
 
     def _make_room(self) -> None:
         """Let go of a quarter of what is not in use, the part unused longest: seldom, but much at once."""
-        idle = [account for account in self._accounts.values() if not account.open and not account.changed]
+        idle = [
+            account
+            for account in self._accounts.values()
+            if not account.open and not account.changed and account.used != self._uses
+        ]
         idle.sort(key=lambda account: account.used)
         for account in idle[: MOST_ACCOUNTS // 4]:
             del self._accounts[account.scope]

@@ -48,13 +48,9 @@ class Line(Generic[T]):
         self.entries: list[Entry[T]] = []
         self.waiting = 0
         self.turn = next(group.turns)
-        """Who of equal counters is first: the one whose last turn is longer ago."""
+        """Who of equal counters is first: the one whose last turn is longer ago. No two lines share one."""
         self.key: tuple[float, int, Line[T]] | None = None
         """Its entry in the heap of the class that counts; None: it does not wait."""
-
-    def __lt__(self, other: "Line[T]") -> bool:
-        """Two entries of one line may be equal but for the line itself."""
-        return False
 
     def first(self) -> Entry[T]:
         """Return the oldest that waits; there is one."""

@@ -99,6 +99,10 @@ class _Limit:
         self.bucket = bucket
         self.lease = Lease()
 
+    def change(self, capacity: float, rate: float, now: float) -> None:
+        self.bucket.change(capacity, rate, now)
+        self.lease = Lease()  # what was written is of another bucket
+
 
 class Charge:
     """What a call has taken. Settle it while the answer comes, finish it on every path."""
@@ -148,7 +152,7 @@ class RateLimiter:
         elif limit is None:
             self._limits.append(_Limit(name, kind, TokenBucket.per(amount, seconds, now)))
         else:
-            limit.bucket.change(amount, amount / seconds, now)
+            limit.change(amount, amount / seconds, now)
 
     def learn(self, order: int, windows: Mapping[str, Window], now: float, wall: float) -> None:
         """Merge what the answer to the *order*-th call says (`Charge.order`). Unknown names are left out."""
@@ -160,7 +164,9 @@ class RateLimiter:
             kind = LEARNED.get(name)
             if kind is None or window.limit is None:
                 continue
-            if not _credible(window, wall):
+            if window.reset_at is not None and not abs(window.reset_at - wall) <= MOST_PAUSE_S:
+                self.absurd += 1  # one of the two clocks is wrong, which says nothing of the limit
+            if not _credible(window):
                 self.absurd += 1
                 continue
             self._set_learned(name, kind, window.limit, now)
@@ -227,6 +233,13 @@ class RateLimiter:
             self._correct(charge, "output", output_tokens - charge._output, now)
             charge._output = output_tokens
 
+    def accepted(self, charge: Charge) -> None:
+        """Note that the provider has let the call in (its answer begins well), long before it ends.
+
+        A call that tries has shown then what it is to show; the others need not wait for its last word.
+        """
+        self._tried(charge, True)
+
     def finish(
         self,
         charge: Charge,
@@ -251,10 +264,7 @@ class RateLimiter:
             self._correct(charge, "output", output_tokens - charge._output, now)
         charge._open = False
         del self._open[charge.order]
-        if charge._trial:
-            self._under_trial = max(0, self._under_trial - 1)
-            if succeeded and self._trials is not None and charge._generation == self._generation:
-                self._trials = self._trials * 2 if self._trials * 2 < ENOUGH_TRIALS else None
+        self._tried(charge, bool(succeeded))
 
     # -- what is told and kept
 
@@ -302,6 +312,14 @@ class RateLimiter:
         if kept.not_before is not None and kept.not_before > wall:
             self.pause(min(kept.not_before - wall, MOST_PAUSE_S), 0.0, now)
 
+    def _tried(self, charge: Charge, succeeded: bool) -> None:
+        if not charge._trial:
+            return
+        charge._trial = False
+        self._under_trial -= 1
+        if succeeded and self._trials is not None and charge._generation == self._generation:
+            self._trials = self._trials * 2 if self._trials * 2 < ENOUGH_TRIALS else None
+
     def _wall_not_before(self, now: float, wall: float) -> float | None:
         return wall + self._not_before - now if self._not_before > now else None
 
@@ -315,7 +333,7 @@ class RateLimiter:
         if limit is None:
             self._limits.append(_Limit(name, kind, TokenBucket(capacity, rate, now)))
         elif (limit.bucket.rate, limit.bucket.capacity) != (rate, capacity):
-            limit.bucket.change(capacity, rate, now)
+            limit.change(capacity, rate, now)
 
     def _lower(self, name: str, kind: Kind, order: int, remaining: float, now: float) -> None:
         """Have no more than the provider has, less what it had not seen when it said so."""
@@ -347,11 +365,6 @@ def _amount(kind: Kind, estimate: Estimate) -> float:
     return estimate.input_tokens if kind == "input" else estimate.output_tokens
 
 
-def _credible(window: Window, wall: float) -> bool:
-    limit, remaining, reset_at = window
-    return (
-        limit is not None
-        and 1 <= limit <= MOST_LIMIT
-        and (remaining is None or 0 <= remaining <= limit)
-        and (reset_at is None or abs(reset_at - wall) <= MOST_PAUSE_S)
-    )
+def _credible(window: Window) -> bool:
+    limit, remaining, _ = window
+    return limit is not None and 1 <= limit <= MOST_LIMIT and (remaining is None or 0 <= remaining <= limit)
