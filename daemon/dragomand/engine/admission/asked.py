@@ -12,6 +12,8 @@ from dragomand.policy.fair_queue import Priority
 
 Kind = Literal["turn", "call"]
 
+FAMILIES = ("opus", "sonnet", "haiku")
+"""Families of models that have limits of their own."""
 ANY_MODELS = "default"
 """The pool of what names no model."""
 
@@ -99,7 +101,7 @@ def family_of(model: str | None) -> str:
     if not model:
         return ANY_MODELS
     name = model.lower()
-    for family in ("opus", "sonnet", "haiku"):
+    for family in FAMILIES:
         if family in name:
             return family
     return name[:64]

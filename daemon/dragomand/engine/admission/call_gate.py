@@ -67,7 +67,7 @@ class CallGate:
         permit.charge = pool.limiter.take(Estimate(asked.input_tokens), now)
         permit.breaker = pool.provider.breaker.begin(now)
         if not pool.credential.clear:
-            permit.trial = pool.credential.begin(permit, self._wall())
+            permit.trial = pool.credential.begin(permit, asked.models, self._wall())
         pool.ceiling.running += 1
         self.places.enter(depth)
         return permit

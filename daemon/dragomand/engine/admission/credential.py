@@ -11,20 +11,26 @@ from datetime import datetime
 from dragomand.engine.errors import EngineError
 from dragomand.policy.parking import Parked, Parking
 
-from .asked import Asked, Blocked
+from .asked import FAMILIES, Asked, Blocked
 
 NEXT_STEP = "Replace it (`dragoman auth status` says which it is); a minute later it is tried again."
+
+
+Trial = tuple[tuple[Parking, int], ...]
+"""Which windows a call tries, with its number there."""
 
 
 class Credential:
     """One credential's state; shared by all its pools. *now* is the door's clock, *wall* Unix seconds."""
 
-    __slots__ = ("_probe", "_probe_at", "_reason", "clear", "name", "parking", "probe_s")
+    __slots__ = ("_probe", "_probe_at", "_reason", "_share", "clear", "name", "parkings", "probe_s")
 
     def __init__(self, name: str, *, probe_s: float, reserved_share: float = 0.0) -> None:
         """Begin with a good one."""
         self.name = name
-        self.parking = Parking(reserved_share)
+        self.parkings: dict[str, Parking] = {}
+        """Usage windows by the family of models that they are for; most are for all (empty)."""
+        self._share = reserved_share
         self.probe_s = probe_s
         self.clear = not reserved_share
         """Whether nothing at all is known against it: nothing else needs to be asked."""
@@ -43,23 +49,28 @@ class Credential:
             return None
         if self._reason is not None and (now < self._probe_at or self._probe is not None):
             return self._blocked_by_refusal(asked, now)
-        parked = self.parking.when(wall, batch=asked.priority == "batch")
-        return None if parked is None else _blocked_by_quota(self.name, parked, now, wall)
+        batch = asked.priority == "batch"
+        for parking in self._concerned(asked.models):
+            parked = parking.when(wall, batch=batch)
+            if parked is not None:
+                return _blocked_by_quota(self.name, parked, now, wall)
+        return None
 
-    def begin(self, permit: object, wall: float) -> int:
-        """A call is sent that nothing blocks; returns the number of a call that tries the quota, or 0."""
+    def begin(self, permit: object, models: str, wall: float) -> Trial:
+        """A call is sent that nothing blocks; returns what it tries, to be given back at its end."""
         if self._reason is not None and self._probe is None:
             self._probe = permit
-        return self.parking.begin(wall)
+        begun = [(parking, parking.begin(wall)) for parking in self._concerned(models)]
+        return tuple((parking, number) for parking, number in begun if number)
 
-    def ended(self, permit: object, trial: int, *, succeeded: bool) -> None:
-        """A call has ended, after `refuse` or `use_up` if it was told one of them."""
+    def ended(self, permit: object, trial: Trial, *, succeeded: bool) -> None:
+        """A call has shown what it has to, after `refuse` or `use_up` if it was told one of them."""
         if succeeded and self._reason is not None:
             self.restore()
         if self._probe is permit:
             self._probe = None
-        if trial:
-            self.parking.ended(trial, succeeded=succeeded)
+        for parking, number in trial:
+            parking.ended(number, succeeded=succeeded)
         self._look()
 
     def refuse(self, reason: str, now: float) -> bool:
@@ -80,7 +91,7 @@ class Credential:
 
     def parked_until(self, window: str) -> float | None:
         """Return until when (Unix seconds) *window* parks what waits; None: it does not."""
-        for kept in self.parking.snapshot():
+        for kept in self.parking_of(window).snapshot():
             if kept.window == window:
                 return kept.parked_until
         return None
@@ -88,27 +99,42 @@ class Credential:
     def use_up(self, window: str, resets_at: float | None, chance: float, wall: float) -> Parked:
         """Its quota is used up."""
         self.clear = False
-        return self.parking.reject(window, wall, chance, resets_at)
+        return self.parking_of(window).reject(window, wall, chance, resets_at)
 
     def observe(self, window: str, used: float | None, resets_at: float | None, wall: float) -> None:
         """A window's state was told."""
-        self.parking.observe(window, wall, used=used, resets_at=resets_at)
+        self.parking_of(window).observe(window, wall, used=used, resets_at=resets_at)
         self._look()
 
     def resume(self) -> bool:
         """Somebody knows that the quota is there again; tells whether it was parked."""
-        was = self.parking.resume()
+        was = [parking.resume() for parking in self.parkings.values()]
         self._look()
-        return was
+        return any(was)
+
+    def parking_of(self, window: str) -> Parking:
+        """Return where *window* is kept: with those of its family, if its name tells of one."""
+        family = next((each for each in FAMILIES if window.endswith(f"_{each}")), "")
+        found = self.parkings.get(family)
+        if found is None:
+            found = self.parkings[family] = Parking(self._share)
+        return found
 
     def reserve(self, share: float) -> None:
         """Keep *share* of each window for people."""
-        self.parking.reserved_share = share
+        self._share = share
+        for parking in self.parkings.values():
+            parking.reserved_share = share
         self._look()
 
     def _look(self) -> None:
-        parked = any(kept.parked_until is not None for kept in self.parking.snapshot())
-        self.clear = self._reason is None and not parked and not self.parking.reserved_share
+        parked = any(
+            kept.parked_until is not None for parking in self.parkings.values() for kept in parking.snapshot()
+        )
+        self.clear = self._reason is None and not parked and not self._share
+
+    def _concerned(self, models: str) -> list[Parking]:
+        return [self.parkings[key] for key in ("", models) if key in self.parkings]
 
     def _blocked_by_refusal(self, asked: Asked, now: float) -> Blocked:
         text = f"The provider refused the credential {self.name}: {self._reason}"

@@ -7,7 +7,7 @@ the caller's own fault, or nobody's, changes nothing. What is heard twice is don
 
 from collections.abc import Callable
 
-from dragomand.policy.rate_limiter import Window
+from dragomand.policy.rate_limiter import Charge, Window
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
@@ -52,6 +52,8 @@ class Hearing:
         assert charge is not None
         if heard.failure is not None:
             self.failed(permit, heard.failure)
+        elif heard.status is not None and heard.status < 400:
+            self._accepted(permit, pool, charge)
         windows = {
             name: Window(allowance.limit, allowance.remaining, allowance.resets_at)
             for name, allowance in heard.allowances.items()
@@ -79,6 +81,16 @@ class Hearing:
         self._act(pool, failure)
 
     # -- within
+
+    def _accepted(self, permit: Permit, pool: Pool, charge: Charge) -> None:
+        """The answer begins well: a call that tries has shown what it had to, long before it ends."""
+        if pool.limiter.trials is None and pool.credential.clear:
+            return
+        pool.limiter.accepted(charge)
+        if not pool.credential.clear:
+            pool.credential.ended(permit, permit.trial, succeeded=True)
+            permit.trial = ()
+        self._changed()
 
     def _act(self, pool: Pool, failure: Failure) -> None:
         category = failure.category

@@ -7,6 +7,7 @@ from dragomand.policy.rate_limiter import Charge
 from dragomand.upstream.interface import FailureCategory
 
 from .asked import Asked, Reservation
+from .credential import Trial
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -35,7 +36,7 @@ class Permit:
         self.reservation: Reservation | None = None
         self.charge: Charge | None = None
         self.breaker = 0
-        self.trial = 0
+        self.trial: Trial = ()
         # What becomes of it, noted by whoever has it:
         self.sent = True
         """A call: whether the provider was asked at all."""
