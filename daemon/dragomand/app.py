@@ -122,6 +122,7 @@ class Engine:
             clock=time.time,
             new_id=new_uuid,
             calls=self.calls,
+            credential=lambda: auth.credential,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)

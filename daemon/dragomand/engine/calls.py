@@ -224,6 +224,12 @@ class Calls:
         timeout_s = None if payer.priority == "batch" else self._queue_timeout_s
         return _Admitted(self, payer, self._asked(payer, timeout_s, bounded=False), waiting=waiting)
 
+    def whole_turn(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
+        """Wait for one permit for all the calls of a turn that the daemon does not see; none is counted."""
+        timeout_s = None if payer.priority == "batch" else self._queue_timeout_s
+        asked = self._asked(payer, timeout_s, bounded=False)
+        return _Admitted(self, payer, asked, waiting=waiting, counted=False)
+
     async def carry_out(
         self, admit: Callable[[], AbstractAsyncContextManager[Call]], once: Callable[[Call], Awaitable[T]]
     ) -> T:
@@ -313,7 +319,7 @@ class Calls:
 class _Admitted:
     """A call from its permit to its settlement."""
 
-    __slots__ = ("_call", "_calls", "_entry", "_grant", "_payer")
+    __slots__ = ("_call", "_calls", "_counted", "_entry", "_grant", "_payer")
 
     def __init__(
         self,
@@ -322,7 +328,10 @@ class _Admitted:
         asked: Asked,
         grant: Grant | None = None,
         waiting: WaitingSink = untold,
+        *,
+        counted: bool = True,
     ) -> None:
+        self._counted = counted
         self._calls = calls
         self._payer = payer
         self._grant = grant
@@ -335,7 +344,8 @@ class _Admitted:
 
     async def __aexit__(self, *raised: Any) -> None:
         try:
-            self._calls._settle(self._call, self._payer, self._grant)
+            if self._counted:
+                self._calls._settle(self._call, self._payer, self._grant)
             self._call.settle()
         finally:
             await self._entry.__aexit__(*raised)

@@ -292,7 +292,7 @@ class Queries:
 
         async def open_run(turn: Turn) -> UpstreamRun:
             opened.append(await self._open(turn, params, output))
-            opened[0].turn = turn
+            self._runs.begin(opened[0], turn)
             await self._runs.record(opened[0])
             return opened[0].run
 

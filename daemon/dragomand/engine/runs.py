@@ -1,7 +1,7 @@
 """Starts upstream runs for turns, and records what each run was (`processRun`)."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,7 +23,7 @@ from dragomand.upstream.interface import (
     UpstreamRun,
 )
 
-from .admission import Told, family_of
+from .admission import ANY_MODELS, WaitingSink, family_of
 from .caller import Caller
 from .calls import Calls, Payer
 from .errors import EngineError, from_failure, from_storage
@@ -49,6 +49,8 @@ class OpenRun:
     """Messages in the upstream's own record when a turn ended last."""
     recorded: bool = False
     """Whether `record` is in the store."""
+    priority: Priority = "interactive"
+    models: str = ANY_MODELS
 
     def ended(self, outcome: TurnOutcome | None) -> None:
         """Note what a turn's outcome tells of the run."""
@@ -71,12 +73,14 @@ class Runs:
         clock: Callable[[], float],
         new_id: Callable[[], str],
         calls: Calls | None = None,
+        credential: Callable[[], str] = lambda: "apiKey",
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
         What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
-        leave no record.
+        leave no record. *credential* names the one that pays.
         """
+        self._credential = credential
         self._upstream = upstream
         self._direct = direct
         self._calls = calls
@@ -149,10 +153,56 @@ class Runs:
             started_at=self._clock(),
         )
         count = session.claude_message_count
-        opened.append(OpenRun(run=run, record=record, session=session, message_count=count))
+        opened.append(
+            OpenRun(
+                run=run,
+                record=record,
+                session=session,
+                message_count=count,
+                priority=_priority(options),
+                models=family_of(options.model or session.model),
+            )
+        )
         self._charge(opened[0], options, caller)
         self.version = run.version or self.version
         return opened[0]
+
+    def begin(self, opened: OpenRun, turn: Turn) -> None:
+        """From now on *turn* runs on it. Where the daemon sees no calls, the turn takes a permit as one."""
+        opened.turn = turn
+        if self._calls is not None and opened.record is not None and opened.run.api_access is None:
+            turn.in_one_call = partial(self._in_one_call, opened, turn)
+
+    async def _in_one_call(
+        self, opened: OpenRun, turn: Turn, talk: Callable[[], Awaitable[TurnOutcome]]
+    ) -> TurnOutcome:
+        assert self._calls is not None
+        payer = Payer(
+            turn.caller.id,
+            turn.caller.name,
+            turn.turn_id,
+            opened.priority,
+            turn.session.session_id,
+            opened.models,
+            self._credential(),
+        )
+        async with AsyncExitStack() as held:
+            turn.queueing = anyio.CancelScope()
+            with turn.queueing as waiting:
+                try:
+                    permit = self._calls.whole_turn(payer, self._tell(turn))
+                    call = await held.enter_async_context(permit)
+                finally:
+                    turn.queueing = None
+            if waiting.cancelled_caught:
+                return TurnOutcome(status="interrupted")
+            outcome = await talk()
+            call.finished, call.failure = outcome.status == "completed", outcome.failure
+            call.status, call.usage = 200 if call.finished else None, outcome.usage
+            return outcome
+
+    def _tell(self, turn: Turn) -> WaitingSink:
+        return lambda told: turn.channel.publish(told.event(self._clock()))
 
     def _admit_calls(self, options: AnswerOptions, turn: Turn) -> AdmitCall | None:
         calls = self._calls
@@ -165,12 +215,9 @@ class Runs:
             _priority(options),
             turn.session.session_id,
             family_of(options.model or turn.session.model),
+            self._credential(),
         )
-        channel = turn.channel
-
-        def waiting(told: Told) -> None:
-            channel.publish(told.event(self._clock()))
-
+        waiting = self._tell(turn)
         return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
 
     async def _open(

@@ -335,7 +335,7 @@ class Streams:
             if isinstance(permit, EngineError):
                 raise permit
             run = await opened.wake(self._runs, stream.params, stream.caller)
-            run.turn = turn
+            self._runs.begin(run, turn)
             await self._runs.record(run)
             return run.run
 

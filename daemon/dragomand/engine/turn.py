@@ -49,6 +49,8 @@ INTERRUPT_PATIENCE_S = 6.0
 OpenRunFor = Callable[["Turn"], Awaitable[UpstreamRun]]
 """Gives the run that a turn is carried out on; raises `EngineError`."""
 
+InOneCall = Callable[[Callable[[], Awaitable[TurnOutcome]]], Awaitable[TurnOutcome]]
+
 IN_A_STREAM = Choice("claude_code", "an open stream is a Claude Code process")
 """Who answers what is sent into a stream."""
 
@@ -108,6 +110,8 @@ class Turn:
         self.run: UpstreamRun | None = None
         self.queueing: anyio.CancelScope | None = None
         """Where the turn waits to be admitted, if it does; `stop` ends it."""
+        self.in_one_call: InOneCall | None = None
+        """Holds a permit while the whole turn is carried out, where its calls are not seen one by one."""
         self.stopped: StopReason | None = None
         self.begun = False
         """Whether its row has been written."""
@@ -255,6 +259,11 @@ class Turn:
         return outcome
 
     async def _send(self, run: UpstreamRun) -> TurnOutcome:
+        if self.in_one_call is None:
+            return await self._talk(run)
+        return await self.in_one_call(lambda: self._talk(run))
+
+    async def _talk(self, run: UpstreamRun) -> TurnOutcome:
         async def ask(prompt: Prompt, message_id: str) -> TurnOutcome:
             return await run.send(prompt, message_id, self.sink)
 

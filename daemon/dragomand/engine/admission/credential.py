@@ -65,10 +65,10 @@ class Credential:
 
     def ended(self, permit: object, trial: Trial, *, succeeded: bool) -> None:
         """A call has shown what it has to, after `refuse` or `use_up` if it was told one of them."""
-        if succeeded and self._reason is not None:
-            self.restore()
         if self._probe is permit:
             self._probe = None
+            if succeeded:
+                self.restore()
         for parking, number in trial:
             parking.ended(number, succeeded=succeeded)
         self._look()
