@@ -4,6 +4,7 @@ First form: side by side, every outcome kept, in the order of the items. A plan 
 holds at most `maxConcurrent` places at the door, and where the door is full it waits instead of failing.
 """
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -76,13 +77,17 @@ class Orchestrations:
     ) -> QueryRunResult:
         """Run one item; when the door is full, wait for room, as long as the item may take."""
         until = anyio.current_time() + (query.timeout_ms or ITEM_TIMEOUT_MS) / 1000
+        if query.timeout_ms is None and query.priority == "batch":
+            until = math.inf  # its time begins when it is admitted
         while True:
             with anyio.CancelScope(deadline=until) as patience:
                 await self._queries.admission.room(caller.id)
             if patience.cancelled_caught:
                 raise EngineError("queue_timeout", "The item found no room at the door before its deadline.")
             try:
-                return await self._queries.run(query, caller, started=started)
+                return await self._queries.run(
+                    query, caller, started=started, timeout_ms=ITEM_TIMEOUT_MS
+                )
             except EngineError as error:
                 if error.kind != "queue_full":
                     raise
@@ -94,7 +99,7 @@ def _query(item: OrchestrateItem, plan: OrchestrateParallelParams) -> QueryRunPa
         prompt=item.prompt,
         cwd=plan.cwd,
         priority=plan.priority,
-        timeout_ms=ITEM_TIMEOUT_MS if item.timeout_ms is None else item.timeout_ms,
+        timeout_ms=item.timeout_ms,
         **chosen,
     )
 

@@ -21,8 +21,9 @@ from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options, working_directory
-from .admission import Admission, Asked, Told, family_of
+from .admission import Admission, Told
 from .agents import Agents
+from .asking import turn_asked
 from .auth import Auth
 from .caller import Caller
 from .channel import Subscriber
@@ -101,8 +102,9 @@ class Queries:
         *,
         started: Callable[[str], None] | None = None,
         subscriber: Subscriber | None = None,
+        timeout_ms: int | None = None,
     ) -> QueryRunResult:
-        """Run one turn and return its end.
+        """Run one turn and return its end. *timeout_ms* is the default in place of the setting's.
 
         *started* hears the session's id as soon as it is known, *subscriber* every event. When the caller is
         cancelled and nobody else waits for the same submission, the turn is stopped, and `request_cancelled`
@@ -113,7 +115,7 @@ class Queries:
         params = await self._agents.answering(params)
         options.check(params, caller, self._limits.allowed_env, self._limits.roots)
         options.check_times(params)
-        submission, joined = self._submit(params, caller, asked)
+        submission, joined = self._submit(params, caller, asked, timeout_ms)
         submission.waiters += 1
         if subscriber is not None:
             submission.watch(subscriber)
@@ -154,7 +156,7 @@ class Queries:
     # -- one submission
 
     def _submit(
-        self, params: QueryRunParams, caller: Caller, asked: str | None
+        self, params: QueryRunParams, caller: Caller, asked: str | None, timeout_ms: int | None
     ) -> tuple[Submission, bool]:
         """Return the submission that carries this out, and whether it had been on its way already."""
         message_id = params.message_id
@@ -164,7 +166,7 @@ class Queries:
             return known, True
         if self._stopping:
             raise EngineError("draining")
-        submission = Submission(params=params, caller=caller, digest=asked)
+        submission = Submission(params=params, caller=caller, digest=asked, timeout_ms=timeout_ms)
         self._tasks.start(self._carry_out(submission))
         self._live.add(submission)
         if message_id is not None:
@@ -213,13 +215,13 @@ class Queries:
         return await answers.replay(self._sessions.store, turn)
 
     async def _run(self, submission: Submission) -> QueryRunResult:
-        deadline_ms = submission.params.timeout_ms or self._limits.timeout_ms
-        deadline = Deadline(deadline_ms / 1000)
+        timeout_ms = self._timeout_ms(submission)
+        deadline = None if timeout_ms is None else Deadline(timeout_ms / 1000)
         output = await self._output(submission.params)
         session_id = self._choice.id_for(submission.params)
         try:
             with self._sessions.claim(session_id, "turn"):
-                return await self._run_in(submission, session_id, deadline, deadline_ms, output)
+                return await self._run_in(submission, session_id, deadline, timeout_ms, output)
         finally:
             self._sessions.tidy(session_id)
 
@@ -233,8 +235,8 @@ class Queries:
         self,
         submission: Submission,
         session_id: str,
-        deadline: Deadline,
-        deadline_ms: int,
+        deadline: Deadline | None,
+        timeout_ms: int | None,
         output: OutputSchema | None,
     ) -> QueryRunResult:
         params, caller = submission.params, submission.caller
@@ -252,16 +254,14 @@ class Queries:
         channel = self._sessions.channel_of(session)
         submission.in_channel(channel)
         turn_id = self._new_id()
-        asked = Asked(
-            client=caller.id,
-            name=caller.name,
-            priority=params.priority,
-            timeout_s=self._queue_timeout_s(params, deadline_ms),
+        asked = turn_asked(
+            caller,
+            session,
+            turn_id,
+            model=params.model,
             credential=self._auth.credential,
-            models=family_of(params.model or session.model),
-            session_id=session_id,
-            turn_id=turn_id,
-            parent=caller.parent_turn,
+            timeout_s=self._queue_timeout_s(params, timeout_ms),
+            priority=params.priority,
         )
 
         def waiting(told: Told) -> None:
@@ -269,6 +269,8 @@ class Queries:
 
         try:
             async with self._admission.admit(asked, waiting) as permit:
+                if deadline is None:  # of a batch: it begins now
+                    deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)
                 turn = self._turn(submission, session, deadline, choice, output, turn_id)
                 submission.begin(turn)
                 end = await self._execute(turn, params, permit.queued_ms, output)
@@ -355,8 +357,19 @@ class Queries:
             output=output,
         )
 
-    def _queue_timeout_s(self, params: QueryRunParams, deadline_ms: int) -> float | None:
+    def _timeout_ms(self, submission: Submission) -> int | None:
+        """Return from arrival to answer; None: the default, which for a batch begins with its admission.
+
+        So a batch that is parked for hours goes on by itself.
+        """
+        params = submission.params
+        if params.timeout_ms is not None or params.priority == "batch":
+            return params.timeout_ms
+        return submission.timeout_ms or self._limits.timeout_ms
+
+    def _queue_timeout_s(self, params: QueryRunParams, timeout_ms: int | None) -> float | None:
         given = params.queue_timeout_ms
         if given is None and params.priority == "interactive":
             given = self._limits.queue_timeout_ms
-        return min(deadline_ms if given is None else given, deadline_ms) / 1000
+        bounds = [each for each in (given, timeout_ms) if each is not None]
+        return min(bounds) / 1000 if bounds else None

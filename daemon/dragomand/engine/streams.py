@@ -19,8 +19,9 @@ from dragomand.store.errors import DuplicateMessageError
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options
-from .admission import Admission, Asked, Permit, Told, WaitingSink, family_of
+from .admission import Admission, Permit, Told, WaitingSink
 from .agents import Agents
+from .asking import turn_asked
 from .auth import Auth
 from .caller import Caller
 from .channel import Channel
@@ -299,15 +300,13 @@ class Streams:
         self, door: AsyncExitStack, stream: _Stream, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
-        asked = Asked(
-            client=turn.caller.id,
-            name=turn.caller.name,
-            timeout_s=self._limits.queue_timeout_ms / 1000,
+        asked = turn_asked(
+            turn.caller,
+            turn.session,
+            turn.turn_id,
+            model=stream.params.model,
             credential=self._auth.credential,
-            models=family_of(stream.params.model or turn.session.model),
-            session_id=turn.session.session_id,
-            turn_id=turn.turn_id,
-            parent=turn.caller.parent_turn,
+            timeout_s=self._limits.queue_timeout_ms / 1000,
         )
         turn.queueing = anyio.CancelScope()
         with turn.queueing:

@@ -21,6 +21,8 @@ class Submission:
     caller: Caller
     digest: str | None
     """What is asked, if `messageId` makes it comparable."""
+    timeout_ms: int | None = None
+    """How long it may take if it does not say; None: as the settings say."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[object] | None" = None
     """What waits before the turn begins, once it does; `stop` ends it."""
