@@ -30,6 +30,7 @@ from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
+from dragomand.engine.budgets import Budgets
 from dragomand.engine.calls import Calls
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
@@ -40,20 +41,24 @@ from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
+from dragomand.engine.statistics import Statistics
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.budget import budget_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.gateway import gateway_handlers
 from dragomand.handlers.limits import limits_handlers
 from dragomand.handlers.model import model_handlers
+from dragomand.handlers.notices import Notice, notifier
 from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers, token_count_handlers
 from dragomand.handlers.session import session_handlers
+from dragomand.handlers.stats import stats_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.policy.crash_breaker import CrashBreaker
 from dragomand.process.ledger import Ledger
@@ -101,11 +106,23 @@ class Engine:
         self.agents = agents
         self.admission = Admission(door_settings(config), clock=clock_that_never_sleeps)
         self.provider_limits = ProviderLimits()
+        self.notify: Callable[[Notice], None] = lambda _: None
+        """Told what every client may want to know."""
+        self.budgets = Budgets(
+            store,
+            tasks=tasks,
+            clock=time.time,
+            tell=lambda notice: self.notify(notice),
+            ask_timeout_s=config.budget.ask_timeout_ms / 1000,
+            logger=logger,
+        )
+        self.statistics = Statistics(store, time.time)
         self.calls = Calls(
             self.admission,
             clock=time.time,
             queue_timeout_s=limits.queue_timeout_ms / 1000,
             limits=self.provider_limits,
+            budgets=self.budgets,
         )
         self.sessions = Sessions(store, time.time)
         self.permissions = Permissions(
@@ -150,6 +167,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            budgets=self.budgets,
             agents=self.agents,
             limits=query_limits(config),
             clock=time.time,
@@ -164,6 +182,7 @@ class Engine:
             admission=self.admission,
             sessions=self.sessions,
             runs=self.runs,
+            budgets=self.budgets,
             agents=self.agents,
             limits=query_limits(config),
             max_open=config.session.max_open,
@@ -207,6 +226,7 @@ class App:
             logger=logger.getChild("server"),
             clock=time.monotonic,
         )
+        engine.notify = notifier(self.server.broadcast)
 
     @classmethod
     @asynccontextmanager
@@ -299,6 +319,8 @@ class App:
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls),
+            **budget_handlers(engine.budgets),
+            **stats_handlers(engine.statistics),
             **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
             **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }

@@ -1,9 +1,15 @@
 """What a turn asks the door for."""
 
+from collections.abc import Callable
+
+from dragoman_protocol.query import TurnOptions
+
 from dragomand.policy.fair_queue import Priority
 from dragomand.store.rows import SessionRow
 
-from .admission import Asked, family_of
+from .admission import Asked, Permit, family_of
+from .admission.asked import Reservation
+from .budgets import Payment, Spend
 from .caller import Caller
 
 
@@ -16,8 +22,12 @@ def turn_asked(
     credential: str,
     timeout_s: float | None,
     priority: Priority = "interactive",
+    reserve: Callable[[], Reservation] | None = None,
 ) -> Asked:
-    """Return it, for a turn of *caller*'s in *session*; *model*: as chosen, None for the session's own."""
+    """Return it, for a turn of *caller*'s in *session*; *model*: as chosen, None for the session's own.
+
+    *reserve* puts its money aside in the instant in which it is let in.
+    """
     return Asked(
         client=caller.id,
         name=caller.name,
@@ -28,4 +38,22 @@ def turn_asked(
         session_id=session.session_id,
         turn_id=turn_id,
         parent=caller.parent_turn,
+        reserve=reserve,
     )
+
+
+def payment_of(caller: Caller, session: SessionRow, upstream: str, chosen: TurnOptions) -> Payment:
+    """Return whose money a turn of *caller*'s in *session* spends."""
+    return Payment(
+        client=caller.name or "unnamed",
+        upstream=upstream,
+        model=chosen.model or session.model,
+        project=session.cwd,
+        session_id=session.session_id,
+        most_usd=chosen.max_budget_usd,
+    )
+
+
+def spend_of(permit: Permit) -> Spend | None:
+    """Return the money that was put aside when *permit* was given."""
+    return permit.reservation if isinstance(permit.reservation, Spend) else None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import anyio
+from anyio.abc import TaskGroup
 from dragoman_protocol.budget import (
     BudgetExhaustedParams,
     BudgetRaiseParams,
@@ -17,6 +18,7 @@ from dragoman_protocol.budget import (
     BudgetState,
     BudgetWarningParams,
 )
+from dragoman_protocol.session import Usage
 
 from dragomand.policy.budget_ledger import (
     AccountState,
@@ -27,6 +29,7 @@ from dragomand.policy.budget_ledger import (
     Reservation,
     Scope,
 )
+from dragomand.store.errors import StorageError
 from dragomand.store.rows import SpendRow, TurnRow
 from dragomand.store.spending import Grouping
 from dragomand.store.store import Store
@@ -86,6 +89,7 @@ class Spend:
             charged=self._reservation.estimate,
             queued_ms=turn.queued_ms,
         )
+        self._budgets.note(turn.turn_id, self)
         return self._row
 
     def closed(self, turn: TurnRow, *, sent: bool) -> SpendRow | None:
@@ -111,9 +115,32 @@ class Spend:
             self._budgets.estimates.learn(self._payment.upstream, self._payment.model, cost)
         return row
 
-    def spent(self, cost: int) -> None:
+    def spent(self, cost_usd: float) -> None:
         """Count a part of the cost that is known while the turn runs."""
-        self._budgets.spend(self._reservation, cost)
+        self._budgets.spend(self._reservation, round(cost_usd * MICRO))
+
+    def call_ended(self, usage: Usage | None, cost_usd: float | None, *, failed: bool) -> None:
+        """Settle a call that belongs to no turn, and have it written."""
+        cost = round(cost_usd * MICRO) if cost_usd is not None else 0 if failed and usage is None else None
+        took = usage or Usage()
+        charged = self._budgets.settle(self._reservation, cost)
+        self._budgets.write(
+            SpendRow(
+                spend_id=None,
+                client=self._payment.client,
+                model=self._payment.model,
+                upstream=self._payment.upstream,
+                status="failed" if failed else "completed",
+                started_at=self._budgets.now,
+                charged=charged,
+                cost=cost,
+                cost_unknown=int(cost is None),
+                input_tokens=took.input_tokens,
+                output_tokens=took.output_tokens,
+                cache_read_tokens=took.cache_read_tokens,
+                cache_creation_tokens=took.cache_creation_tokens,
+            )
+        )
 
     @property
     def exhausted(self) -> EngineError | None:
@@ -123,6 +150,8 @@ class Spend:
     def release(self) -> None:
         """End it with what was counted so far."""
         self._budgets.settle(self._reservation, self._reservation.spent)
+        if self._row is not None and self._row.spend_id is not None:
+            self._budgets.forget(self._row.spend_id)
 
 
 class Budgets:
@@ -132,12 +161,15 @@ class Budgets:
         self,
         store: Store,
         *,
+        tasks: TaskGroup,
         clock: Callable[[], float],
         tell: Callable[[BudgetNotice], None],
         ask_timeout_s: float,
         logger: logging.Logger,
     ) -> None:
         """Restore from *store*; *clock*: Unix seconds; *tell* is for every client that wants to know.
+
+        What is not awaited is written by *tasks*.
 
         A client is asked for *ask_timeout_s* seconds at most whether a cap is raised.
         """
@@ -150,6 +182,13 @@ class Budgets:
         self._ask_timeout_s = ask_timeout_s
         self._logger = logger
         self._asking: dict[Scope, anyio.Event] = {}
+        self._running: dict[str, Spend] = {}
+        self._tasks = tasks
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock()
 
     async def load(self) -> None:
         """Take up what was spent and what is capped. The settings' caps must have been applied."""
@@ -181,6 +220,28 @@ class Budgets:
         return Spend(self, payment, got)
 
     # -- while it runs, and at its end
+
+    def note(self, turn_id: str, spend: Spend) -> None:
+        """A turn has begun: what its calls cost is counted at once."""
+        self._running[turn_id] = spend
+
+    def forget(self, turn_id: str) -> None:
+        """It is over."""
+        self._running.pop(turn_id, None)
+
+    def of_turn(self, turn_id: str | None) -> Spend | None:
+        """Return what was put aside for a turn that runs."""
+        return None if turn_id is None else self._running.get(turn_id)
+
+    def write(self, row: SpendRow) -> None:
+        """Have what a call took stored, soon."""
+        self._tasks.start_soon(self._write, row)
+
+    async def _write(self, row: SpendRow) -> None:
+        try:
+            await self._store.open_spend(row)
+        except StorageError as error:
+            self._logger.error("what a call took could not be stored", extra={"reason": str(error)})
 
     def spend(self, reservation: Reservation, amount: int) -> None:
         """Count a part of the cost."""

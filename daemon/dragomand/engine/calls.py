@@ -23,6 +23,8 @@ from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
 from .admission import ANY_MODELS, Admission, Asked, Permit, WaitingSink, family_of, untold
+from .admission.asked import Reservation
+from .budgets import Budgets, Payment, Spend
 from .errors import EngineError
 from .provider_limits import ProviderLimits
 from .retries import Retries
@@ -51,6 +53,8 @@ class Payer:
     """Which credential pays."""
     max_cost_usd: float | None = None
     """What the turn's calls may cost together, as far as their cost is known."""
+    program: bool = False
+    """Whether it is a program with a token of its own, whose calls belong to no turn."""
 
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
@@ -105,6 +109,11 @@ class Call:
         self.begun = False
         """Whether something of the answer has been passed on: then it is not made once more."""
 
+    @property
+    def reservation(self) -> Reservation | None:
+        """The money that was put aside for it."""
+        return self._permit.reservation
+
     def note_limits(self, heard: LimitsHeard) -> None:
         """Pass on what the answer says of the provider's limits."""
         self._limits.hear(heard)
@@ -134,11 +143,13 @@ class Calls:
         clock: Callable[[], float],
         queue_timeout_s: float,
         limits: ProviderLimits | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """Admit calls through *admission*, each after *queue_timeout_s* at most; *clock* is Unix seconds.
 
-        *limits* is told what the answers say of the provider's limits.
+        *limits* is told what the answers say of the provider's limits, *budgets* what they cost.
         """
+        self._budgets = budgets
         self.admission = admission
         self._clock = clock
         self._queue_timeout_s = queue_timeout_s
@@ -160,7 +171,7 @@ class Calls:
     def grant(self, name: str | None = None, *, tcp: bool = False) -> tuple[Grant, str]:
         """Make a grant and its bearer, which nobody can tell from the grant. *name*: for a program."""
         grant_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        payer = NOBODY if name is None else Payer(f"gateway:{grant_id}", name)
+        payer = NOBODY if name is None else Payer(f"gateway:{grant_id}", name, program=True)
         grant = Grant(grant_id, _digest(secret), lambda: payer, name, self._clock(), tcp)
         self._grants[grant_id] = grant
         return grant, f"{BEARER_PREFIX}-{grant_id}-{secret}"
@@ -260,6 +271,11 @@ class Calls:
         spent = sum(self._costs.get(payer.turn_id, ()))
         return spent if spent >= payer.max_cost_usd else None
 
+    def exhausted(self, payer: Payer) -> EngineError | None:
+        """Return why the turn of *payer* may make no further call: a budget it belongs to is spent."""
+        spend = None if self._budgets is None else self._budgets.of_turn(payer.turn_id)
+        return None if spend is None else spend.exhausted
+
     # -- counts
 
     @property
@@ -286,11 +302,23 @@ class Calls:
             session_id=payer.session_id,
             turn_id=payer.turn_id,
             bounded=bounded,
+            reserve=self._reserve(payer),
         )
+
+    def _reserve(self, payer: Payer) -> Callable[[], Reservation] | None:
+        """Return what puts money aside for a call of a program's own; a turn has its own already."""
+        budgets = self._budgets
+        if budgets is None or not payer.program:
+            return None
+        payment = Payment(client=payer.name, upstream="gateway", model=payer.models)
+        return lambda: budgets.reserve(payment)
 
     def _settle(self, call: Call, payer: Payer, grant: Grant | None = None) -> None:
         if call.unasked:
             return
+        failed = not call.finished or call.status is None or call.status >= 400
+        if isinstance(call.reservation, Spend):
+            call.reservation.call_ended(call.usage, call.cost_usd, failed=failed)
         client = _newest(
             self._clients,
             payer.client,
@@ -305,10 +333,12 @@ class Calls:
             counted.append(
                 _newest(self._turns, turn_id, lambda: TurnCounts(turn_id=turn_id, client=of), MOST_TURNS)
             )
+            spend = None if self._budgets is None else self._budgets.of_turn(turn_id)
+            if call.cost_usd is not None and spend is not None:
+                spend.spent(call.cost_usd)
             if call.cost_usd is not None:
                 total = _newest(self._costs, turn_id, lambda: [0.0], MOST_TURNS)
                 total[0] += call.cost_usd
-        failed = not call.finished or call.status is None or call.status >= 400
         for counts in counted:
             counts.calls += 1
             counts.failed += failed

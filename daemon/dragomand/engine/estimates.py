@@ -6,8 +6,8 @@ before any has ended, a guess. Never more than the turn's own cap. Money in mill
 
 WEIGHT = 8
 """A new cost moves the mean by this part of the difference."""
-GUESS = {"claude_code": 50_000, "messages_api": 10_000}
-"""Before anything is known: five cents, one cent."""
+GUESS = {"claude_code": 50_000, "messages_api": 10_000, "gateway": 10_000}
+"""Before anything is known: five cents a turn, one cent a call."""
 MOST_MODELS = 256
 """So many pairs are remembered; the oldest is forgotten."""
 

@@ -23,8 +23,9 @@ from dragomand.upstream.interface import UpstreamRun
 from . import answers, options, working_directory
 from .admission import Admission, Told
 from .agents import Agents
-from .asking import turn_asked
+from .asking import payment_of, spend_of, turn_asked
 from .auth import Auth
+from .budgets import Budgets
 from .caller import Caller
 from .channel import Subscriber
 from .deadline import Deadline
@@ -63,6 +64,7 @@ class Queries:
         admission: Admission,
         sessions: Sessions,
         runs: Runs,
+        budgets: Budgets,
         agents: Agents,
         limits: QueryLimits,
         clock: Callable[[], float],
@@ -76,6 +78,7 @@ class Queries:
         self._sessions = sessions
         self._choice = SessionChoice(sessions, roots=limits.roots, clock=clock, new_id=new_id)
         self._runs = runs
+        self._budgets = budgets
         self._agents = agents
         self._limits = limits
         self._clock = clock
@@ -254,6 +257,8 @@ class Queries:
         channel = self._sessions.channel_of(session)
         submission.in_channel(channel)
         turn_id = self._new_id()
+        payment = payment_of(caller, session, choice.upstream, params)
+        await self._budgets.allow(payment, caller)
         asked = turn_asked(
             caller,
             session,
@@ -262,6 +267,7 @@ class Queries:
             credential=self._auth.credential,
             timeout_s=self._queue_timeout_s(params, timeout_ms),
             priority=params.priority,
+            reserve=lambda: self._budgets.reserve(payment),
         )
 
         def waiting(told: Told) -> None:
@@ -272,6 +278,7 @@ class Queries:
                 if deadline is None:  # of a batch: it begins now
                     deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)
                 turn = self._turn(submission, session, deadline, choice, output, turn_id)
+                turn.spend = spend_of(permit)
                 submission.begin(turn)
                 end = await self._execute(turn, params, permit.queued_ms, output)
         finally:

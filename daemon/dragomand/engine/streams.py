@@ -21,8 +21,9 @@ from dragomand.upstream.interface import UpstreamRun
 from . import answers, options
 from .admission import Admission, Permit, Told, WaitingSink
 from .agents import Agents
-from .asking import turn_asked
+from .asking import payment_of, spend_of, turn_asked
 from .auth import Auth
+from .budgets import Budgets
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
@@ -74,6 +75,7 @@ class Streams:
         admission: Admission,
         sessions: Sessions,
         runs: Runs,
+        budgets: Budgets,
         agents: Agents,
         limits: QueryLimits,
         max_open: int,
@@ -89,6 +91,7 @@ class Streams:
         self._sessions = sessions
         self._choice = SessionChoice(sessions, roots=limits.roots, clock=clock, new_id=new_id)
         self._runs = runs
+        self._budgets = budgets
         self._agents = agents
         self._limits = limits
         self._max_open = max_open
@@ -300,6 +303,7 @@ class Streams:
         self, door: AsyncExitStack, stream: _Stream, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
+        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params)
         asked = turn_asked(
             turn.caller,
             turn.session,
@@ -307,11 +311,15 @@ class Streams:
             model=stream.params.model,
             credential=self._auth.credential,
             timeout_s=self._limits.queue_timeout_ms / 1000,
+            reserve=lambda: self._budgets.reserve(payment),
         )
         turn.queueing = anyio.CancelScope()
         with turn.queueing:
             try:
-                return await door.enter_async_context(self._admission.admit(asked, waiting))
+                await self._budgets.allow(payment, turn.caller)
+                permit = await door.enter_async_context(self._admission.admit(asked, waiting))
+                turn.spend = spend_of(permit)
+                return permit
             except EngineError as error:
                 return error
             finally:

@@ -31,6 +31,7 @@ from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOu
 
 from .answers import note_usage
 from .attempts import Attempts
+from .budgets import Spend
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
@@ -115,6 +116,10 @@ class Turn:
         self.stopped: StopReason | None = None
         self.begun = False
         """Whether its row has been written."""
+        self.spend: Spend | None = None
+        """The money that was put aside for it, once it was admitted."""
+        self._sent = False
+        """Whether the upstream was asked."""
         self._text_item = ""
         self._text_parts: list[str] = []
         self._halted = False
@@ -233,9 +238,10 @@ class Turn:
             UserMessage(item_id=self.message_id, content=self.prompt),
         ]
         new_session = self.session if self.new_session else None
+        spend = None if self.spend is None else self.spend.opened(row)
         self.channel.begin(self.turn_id)
         try:
-            await self.channel.commit(started, lambda items: store.open_turn(row, items, new_session))
+            await self.channel.commit(started, lambda items: store.open_turn(row, items, new_session, spend))
         except BaseException as error:
             self.channel.end()
             if isinstance(error, StorageError):
@@ -253,7 +259,7 @@ class Turn:
             return error
         if self._is_halted():
             return TurnOutcome(status="interrupted")
-        self._sending = True
+        self._sending = self._sent = True
         outcome = await self._send(self.run)
         self._sending = False
         return outcome
@@ -327,9 +333,10 @@ class Turn:
         row.status = status = self._status(end.error)
         told = end.error if status in ("failed", "interrupted") else None
         events.append(self._completed(status, row.stop_reason, told))
+        spend = None if self.spend is None else self.spend.closed(row, sent=self._sent)
         try:
             row.error = None if told is None else _encode(told.facts())
-            await self.channel.commit(events, lambda items: store.close_turn(row, items))
+            await self.channel.commit(events, lambda items: store.close_turn(row, items, spend))
         except Exception as error:
             # The row stays `running` and is found at the next start. Watchers learn now that it is over.
             logger.exception("turn could not be closed", extra={"turn": self.turn_id})
@@ -361,6 +368,9 @@ class Turn:
             return EngineError(outcome.kind, outcome.message, **{**about, **outcome.data})
         if outcome.failure is None:
             return EngineError("request_cancelled", text=said, **about)
+        spent = None if self.spend is None else self.spend.exhausted
+        if spent is not None:  # so the gateway let no further call pass
+            return spent
         return from_failure(outcome.failure, text=said, **about)
 
     def _said(self, outcome: TurnOutcome | EngineError) -> str | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from dragomand.engine.calls import Call, Calls, Grant
+from dragomand.engine.calls import Call, Calls, Grant, Payer
 from dragomand.engine.errors import EngineError
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure
@@ -156,11 +156,19 @@ class HttpGateway:
         if known is not None:
             call.unasked = True
             return _again(grant, known)
+        broke = self._broke(payer)
+        if broke is not None:
+            call.unasked = True
+            return self._own_refusal(grant, broke)
+        return await self._ask(request, _Passing(grant, call, turn, asked), key)
+
+    def _broke(self, payer: Payer) -> Refusal | None:
+        """Return why no more may be spent on the turn of *payer*."""
         spent = self._calls.overspent(payer)
         if spent is not None:
-            call.unasked = True
-            return self._own_refusal(grant, _over_budget(payer.max_cost_usd, spent))
-        return await self._ask(request, _Passing(grant, call, turn, asked), key)
+            return _over_budget(payer.max_cost_usd, spent)
+        exhausted = self._calls.exhausted(payer)
+        return None if exhausted is None else Refusal(400, "invalid_request_error", str(exhausted))
 
     async def _ask(self, request: web.BaseRequest, passing: "_Passing", key: str) -> web.StreamResponse:
         call, body = passing.call, passing.asked.body

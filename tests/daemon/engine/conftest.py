@@ -25,6 +25,7 @@ from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
+from dragomand.engine.budgets import Budgets
 from dragomand.engine.caller import Approver, Caller
 from dragomand.engine.calls import Calls
 from dragomand.engine.channel import Published
@@ -411,7 +412,12 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         permissions = Permissions(
             timeout_s=figures["permission_timeout_s"], clock=clock, new_id=new_id, logger=logger
         )
-        calls = Calls(admission, clock=clock, queue_timeout_s=figures["queue_timeout_ms"] / 1000)
+        budgets = Budgets(
+            store, tasks=tasks, clock=clock, tell=lambda _: None, ask_timeout_s=20.0, logger=logger
+        )
+        await budgets.load()
+        queue_timeout_s = figures["queue_timeout_ms"] / 1000
+        calls = Calls(admission, clock=clock, queue_timeout_s=queue_timeout_s, budgets=budgets)
         runs = Runs(
             upstream=upstream,
             direct=figures["direct"],
@@ -434,6 +440,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             "admission": admission,
             "sessions": sessions,
             "runs": runs,
+            "budgets": budgets,
             "agents": agents,
             "limits": limits,
             "clock": clock,

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from dragoman_protocol.budget import (
     BudgetExhaustedParams,
     BudgetRaiseParams,
@@ -36,8 +37,9 @@ def caller(asker: Asker | None = None, scopes: tuple[str, ...] = ("query", "appr
 class House:
     """A store, a clock that a test moves, and what was told."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tasks: TaskGroup) -> None:
         self.path = path
+        self.tasks = tasks
         self.now = START
         self.told: list[Any] = []
         self.store: Store
@@ -48,6 +50,7 @@ class House:
         self.store = await Store.open(self.path, clock=lambda: self.now)
         self.budgets = Budgets(
             self.store,
+            tasks=self.tasks,
             clock=lambda: self.now,
             tell=self.told.append,
             ask_timeout_s=20.0,
@@ -97,9 +100,10 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    house = House(str(tmp_path / "db"))
-    await house.begin()
-    yield house
+    async with anyio.create_task_group() as tasks:
+        house = House(str(tmp_path / "db"), tasks)
+        await house.begin()
+        yield house
     await house.store.close()
 
 
@@ -243,10 +247,10 @@ async def test_four_fifths_and_all_of_it_are_told_once(house: House) -> None:
 async def test_while_a_turn_runs(house: House) -> None:
     await house.again(hour=0.2)
     spend, turn = await house.start()
-    spend.spent(150_000)
+    spend.spent(0.15)
     assert not spend.exhausted
     assert await house.spent("hour") == (0.15, 0)
-    spend.spent(60_000)
+    spend.spent(0.06)
     assert [each.kind for each in (spend.exhausted,) if each] == ["budget_exhausted"]
     await house.end(spend, turn, 0.25)
     assert await house.spent("hour") == (0.25, 0)

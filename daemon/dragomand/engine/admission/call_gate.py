@@ -61,8 +61,10 @@ class CallGate:
         return Blocked("concurrency", text)
 
     def begin(self, asked: Asked, depth: int, now: float) -> Permit:
-        """Give a permit to one that nothing blocks."""
+        """Give a permit to one that nothing blocks. Raises `EngineError` if it may not be paid for."""
         permit = Permit(asked, depth, now)
+        if asked.reserve is not None:
+            permit.reservation = asked.reserve()
         pool = permit.pool = self._pools.of(asked)
         permit.charge = pool.limiter.take(Estimate(asked.input_tokens), now)
         permit.breaker = pool.provider.breaker.begin(now)
@@ -100,6 +102,8 @@ class CallGate:
         )
         pool.ceiling.leave()
         self.places.leave(permit.depth, now - permit.since)
+        if permit.reservation is not None:
+            permit.reservation.release()
         if permit.input_tokens is None:
             return None
         return served(permit.input_tokens, permit.output_tokens or 0)
