@@ -26,7 +26,8 @@ from dragoman_protocol.lifecycle import (
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
-from dragomand.engine.admission import Admission, DoorSettings
+from dragomand.door_config import door_settings, values_of
+from dragomand.engine.admission import Admission
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -45,6 +46,7 @@ from dragomand.engine.token_counts import TokenCounts
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.breaker import breaker_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.gateway import gateway_handlers
@@ -99,7 +101,9 @@ class Engine:
         limits = config.limits
         self.auth = auth
         self.agents = agents
-        self.admission = Admission(door_settings(config), clock=clock_that_never_sleeps)
+        self.admission = Admission(
+            door_settings(values_of(config)), clock=clock_that_never_sleeps
+        )
         self.provider_limits = ProviderLimits()
         self.calls = Calls(
             self.admission,
@@ -299,6 +303,7 @@ class App:
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls),
+            **breaker_handlers(engine.admission),
             **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
             **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }
@@ -311,17 +316,6 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
-
-
-def door_settings(config: Config) -> DoorSettings:
-    """Return what the settings say of the door."""
-    limits = config.limits
-    return DoorSettings(
-        max_running=limits.max_running,
-        max_queued=limits.max_queued,
-        max_queued_per_client=limits.max_queued_per_client,
-        max_calls=limits.max_calls,
-    )
 
 
 def clock_that_never_sleeps() -> float:

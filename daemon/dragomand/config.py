@@ -136,6 +136,9 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     """How many turns run at once."""
     max_calls: Count = 16
     """How many API calls are answered at once, of all turns and programs that go through the gateway."""
+    calls_at_start: Count = 4
+    """How many API calls to one family of models are answered at once before it is known how many the
+    provider bears: one more as long as all goes well, up to `maxCalls`, fewer after each 429 or 529."""
     max_queued: CountOr0 = 512
     """How many turns wait for their start, of all clients together."""
     max_queued_per_client: CountOr0 = 64
