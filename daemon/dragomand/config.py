@@ -98,7 +98,8 @@ class ClaudeSettings(_Section, frozen=True, kw_only=True):
     )
     """The environment variables that a query or session may set for Claude Code's tools."""
     max_retries: Annotated[int, Meta(ge=0, le=10, description="a whole number")] = 1
-    """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`)."""
+    """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`) where its calls do
+    not go through the daemon's gateway, which repeats them within the limits of all (`retry.maxAttempts`)."""
     api_timeout_ms: Milliseconds = 600_000
     """How long one API call of Claude Code's may take (`API_TIMEOUT_MS`)."""
     stall_timeout_ms: Milliseconds = 330_000
