@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -26,12 +27,14 @@ from dragoman_protocol.lifecycle import (
 from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
-from dragomand.engine.admission import Admission, DoorSettings
+from dragomand.door_config import changeable, door_settings, values_of
+from dragomand.engine.admission import Admission
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
 from dragomand.engine.budgets import Budgets
 from dragomand.engine.calls import Calls
+from dragomand.engine.limit_settings import LimitSettings
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
@@ -47,6 +50,7 @@ from dragomand.engine.token_counts import TokenCounts
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.breaker import breaker_handlers
 from dragomand.handlers.budget import budget_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
@@ -60,6 +64,7 @@ from dragomand.handlers.query import query_handlers, token_count_handlers
 from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stats import stats_handlers
 from dragomand.handlers.stream import stream_handlers
+from dragomand.policy.backoff import Backoff
 from dragomand.policy.crash_breaker import CrashBreaker
 from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
@@ -104,7 +109,8 @@ class Engine:
         limits = config.limits
         self.auth = auth
         self.agents = agents
-        self.admission = Admission(door_settings(config), clock=clock_that_never_sleeps)
+        self.admission = Admission(door_settings(values_of(config)), clock=clock_that_never_sleeps)
+        self.limit_settings = LimitSettings(store, changeable(config), self._apply)
         self.provider_limits = ProviderLimits()
         self.notify: Callable[[Notice], None] = lambda _: None
         """Told what every client may want to know."""
@@ -146,6 +152,17 @@ class Engine:
         self.streams = self._streams(config, tasks, logger)
         self.orchestrations = Orchestrations(self.queries)
         self.attachments = Attachments(self.sessions)
+
+    async def load(self) -> None:
+        """Take up what an earlier daemon has left of limits and budgets."""
+        await self.limit_settings.load()
+        await self.budgets.load()
+
+    def _apply(self, values: Mapping[str, Any]) -> None:
+        """Limits were set at run time, or at the start."""
+        self.admission.apply(door_settings(values, self.limit_settings.clients))
+        self.calls.retries.backoff = Backoff(values["retry.maxAttempts"])
+        self.budgets.caps.apply(values)
 
     @property
     def busy(self) -> bool:
@@ -262,6 +279,7 @@ class App:
                 tasks=tasks,
                 logger=logger,
             )
+            await engine.load()
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
@@ -318,9 +336,10 @@ class App:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission, engine.calls),
+            **limits_handlers(engine.admission, engine.calls, engine.limit_settings),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
+            **breaker_handlers(engine.admission),
             **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
             **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }
@@ -333,17 +352,6 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
-
-
-def door_settings(config: Config) -> DoorSettings:
-    """Return what the settings say of the door."""
-    limits = config.limits
-    return DoorSettings(
-        max_running=limits.max_running,
-        max_queued=limits.max_queued,
-        max_queued_per_client=limits.max_queued_per_client,
-        max_calls=limits.max_calls,
-    )
 
 
 def clock_that_never_sleeps() -> float:

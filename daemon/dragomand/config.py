@@ -98,7 +98,8 @@ class ClaudeSettings(_Section, frozen=True, kw_only=True):
     )
     """The environment variables that a query or session may set for Claude Code's tools."""
     max_retries: Annotated[int, Meta(ge=0, le=10, description="a whole number")] = 1
-    """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`)."""
+    """How often Claude Code itself repeats a failed API call (`CLAUDE_CODE_MAX_RETRIES`) where its calls do
+    not go through the daemon's gateway, which repeats them within the limits of all (`retry.maxAttempts`)."""
     api_timeout_ms: Milliseconds = 600_000
     """How long one API call of Claude Code's may take (`API_TIMEOUT_MS`)."""
     stall_timeout_ms: Milliseconds = 330_000
@@ -136,6 +137,9 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     """How many turns run at once."""
     max_calls: Count = 16
     """How many API calls are answered at once, of all turns and programs that go through the gateway."""
+    calls_at_start: Count = 4
+    """How many API calls to one family of models are answered at once before it is known how many the
+    provider bears: one more as long as all goes well, up to `maxCalls`, fewer after each 429 or 529."""
     max_queued: CountOr0 = 512
     """How many turns wait for their start, of all clients together."""
     max_queued_per_client: CountOr0 = 64

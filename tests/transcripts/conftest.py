@@ -325,7 +325,7 @@ async def stage(path: Path, mode: str, folder: Path) -> AsyncIterator[Transcript
         env = {
             "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "PATH": os.environ["PATH"],
             "ANTHROPIC_BASE_URL": sim.url, "ANTHROPIC_API_KEY": KEY, "DRAGOMAN_DAEMON__GRACE_MS": "0",
-            "DRAGOMAN_CLAUDE__MAX_RETRIES": "0",
+            "DRAGOMAN_CLAUDE__MAX_RETRIES": "0", "DRAGOMAN_RETRY__MAX_ATTEMPTS": "1",
         }  # fmt: skip
         env |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
         daemon = MODES[mode](env)

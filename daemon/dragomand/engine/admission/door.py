@@ -123,8 +123,16 @@ class Admission:
         if was_parked:
             self.hearing.on_parked(name, None, "")
 
+    def breakers(self) -> list[BreakerInfo]:
+        """Return every breaker that has counted something."""
+        now, wall = self.clock(), self.wall()
+        return [provider.info(now, wall) for provider in self.pools.breakers.values()]
+
     def reset_breakers(self, host: str | None = None, models: str | None = None) -> int:
-        """Close breakers, and let a refused credential be tried; returns how many were not closed."""
+        """Close breakers; without *host* let refused credentials and used up quotas be tried, too.
+
+        Returns how many were not closed.
+        """
         now, reset = self.clock(), 0
         for provider in self.pools.breakers.values():
             if host in (None, provider.host) and models in (None, provider.models):
@@ -133,6 +141,8 @@ class Admission:
                 self._tell_breaker(provider, now)
         for credential in self.pools.credentials.values() if host is None else ():
             reset += credential.restore()
+            if credential.resume():
+                self.hearing.on_parked(credential.name, None, "")
         self._changed()
         return reset
 

@@ -74,7 +74,7 @@ class Pool:
     def apply(self, settings: DoorSettings, now: float) -> None:
         """Take new figures; what is used and learned stays."""
         self.ceiling.bound(1, settings.max_calls)
-        self.limiter.configure("callsPerMinute", "requests", settings.calls_per_minute, 60, now)
+        self.limiter.configure("requestsPerMinute", "requests", settings.requests_per_minute, 60, now)
         self.limiter.configure("inputTokensPerMinute", "input", settings.input_tokens_per_minute, 60, now)
         self.limiter.configure("outputTokensPerMinute", "output", settings.output_tokens_per_minute, 60, now)
 

@@ -34,7 +34,7 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
     queries_per_hour: int | None = None
     input_tokens_per_minute: int | None = None
     output_tokens_per_minute: int | None = None
-    calls_per_minute: int | None = None
+    requests_per_minute: int | None = None
     failure_threshold: int = 5
     breaker_s: float = 60.0
     longest_breaker_s: float = 300.0

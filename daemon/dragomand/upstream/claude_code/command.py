@@ -120,8 +120,13 @@ def build_environment(
 
 
 def through_gateway(command: Command, access: ApiAccess) -> Command:
-    """Return *command* with its API calls sent to the gateway; its token goes where the key would."""
+    """Return *command* with its API calls sent to the gateway; its token goes where the key would.
+
+    The gateway repeats what may be repeated, so Claude Code does not, unless it needs that to fall back.
+    """
     env = {**command.env, "ANTHROPIC_BASE_URL": access.base_url}
+    if not any(argument.startswith("--fallback-model") for argument in command.argv):
+        env["CLAUDE_CODE_MAX_RETRIES"] = "0"
     if access.unix_socket is None:
         # Whatever proxy there is, it is not for the way to ourselves.
         for name in ("NO_PROXY", "no_proxy"):

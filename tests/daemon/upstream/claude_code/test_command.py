@@ -1,5 +1,6 @@
 """Arguments and environment, as tables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,9 +163,17 @@ def test_calls_through_the_gateway() -> None:
         "ANTHROPIC_UNIX_SOCKET": "/run/g.sock",
         "NO_PROXY": "intra",
         "A": "b",
+        "CLAUDE_CODE_MAX_RETRIES": "0",
     }
     assert command.secrets == {KEY_VARIABLE: b"the token"}
     assert (command.argv, command.cwd, command.open_files) == (["/bin/claude"], "/work", 7)
+
+
+def test_a_fallback_model_needs_claude_codes_own_retries() -> None:
+    """02.2: at the third refusal it turns to the other model, so the gateway does not take them from it."""
+    access = ApiAccess("g", "http://127.0.0.1:4000", None, "the token", lambda: None)
+    command = replace(COMMAND, argv=["/bin/claude", "--fallback-model=haiku"])
+    assert "CLAUDE_CODE_MAX_RETRIES" not in through_gateway(command, access).env
 
 
 def test_calls_through_the_gateways_port() -> None:
