@@ -30,12 +30,14 @@ from dragomand.engine.caller import Approver, Caller
 from dragomand.engine.calls import Calls
 from dragomand.engine.channel import Published
 from dragomand.engine.errors import EngineError
+from dragomand.engine.limit_settings import LimitSettings
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
+from dragomand.engine.statistics import Statistics
 from dragomand.engine.streams import Streams
 from dragomand.store.store import Store
 from dragomand.upstream.interface import (
@@ -238,6 +240,9 @@ class Engine:
     streams: Streams
     attachments: Attachments
     orchestrations: Orchestrations
+    budgets: Budgets
+    statistics: Statistics
+    limit_settings: LimitSettings
 
     def params(self, prompt: Prompt = "hi", **chosen: Any) -> QueryRunParams:
         """A query in the engine's folder."""
@@ -416,6 +421,8 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             store, tasks=tasks, clock=clock, tell=lambda _: None, ask_timeout_s=20.0, logger=logger
         )
         await budgets.load()
+        limit_settings = LimitSettings(store, [], lambda _: None)
+        await limit_settings.load()
         queue_timeout_s = figures["queue_timeout_ms"] / 1000
         calls = Calls(admission, clock=clock, queue_timeout_s=queue_timeout_s, budgets=budgets)
         runs = Runs(
@@ -469,6 +476,9 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             streams=streams,
             attachments=Attachments(sessions),
             orchestrations=Orchestrations(queries),
+            budgets=budgets,
+            statistics=Statistics(store, clock),
+            limit_settings=limit_settings,
         )
         try:
             yield engine

@@ -1,5 +1,6 @@
 """Money: reserved before a turn, settled after it, never more than a cap but for one turn's estimate."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -7,13 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
 from dragoman_protocol.budget import (
     BudgetExhaustedParams,
     BudgetRaiseParams,
     BudgetRaiseResult,
     BudgetWarningParams,
 )
+from dragoman_protocol.session import Usage
 from dragomand.engine.budgets import Budgets, Payment, Spend
 from dragomand.engine.caller import Caller
 from dragomand.engine.errors import EngineError
@@ -34,12 +35,25 @@ def caller(asker: Asker | None = None, scopes: tuple[str, ...] = ("query", "appr
     return Caller(id="c1", name="nvim", scopes=frozenset(scopes), budget_asker=asker)
 
 
+class Tasks:
+    """As much of a task group as budgets need; a fixture cannot hold a real one."""
+
+    def __init__(self) -> None:
+        self.begun: list[asyncio.Task[None]] = []
+
+    def start_soon(self, work: Callable[..., Any], *arguments: Any) -> None:
+        self.begun.append(asyncio.create_task(work(*arguments)))
+
+    async def ended(self) -> None:
+        await asyncio.gather(*self.begun)
+
+
 class House:
     """A store, a clock that a test moves, and what was told."""
 
-    def __init__(self, path: str, tasks: TaskGroup) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.tasks = tasks
+        self.tasks = Tasks()
         self.now = START
         self.told: list[Any] = []
         self.store: Store
@@ -50,7 +64,7 @@ class House:
         self.store = await Store.open(self.path, clock=lambda: self.now)
         self.budgets = Budgets(
             self.store,
-            tasks=self.tasks,
+            tasks=self.tasks,  # type: ignore[arg-type]  # as above
             clock=lambda: self.now,
             tell=self.told.append,
             ask_timeout_s=20.0,
@@ -100,10 +114,9 @@ class House:
 
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with anyio.create_task_group() as tasks:
-        house = House(str(tmp_path / "db"), tasks)
-        await house.begin()
-        yield house
+    house = House(str(tmp_path / "db"))
+    await house.begin()
+    yield house
     await house.store.close()
 
 
@@ -254,6 +267,44 @@ async def test_while_a_turn_runs(house: House) -> None:
     assert [each.kind for each in (spend.exhausted,) if each] == ["budget_exhausted"]
     await house.end(spend, turn, 0.25)
     assert await house.spent("hour") == (0.25, 0)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost", "failed", "charged"),
+    [
+        (Usage(output_tokens=9), 0.2, False, 0.2),
+        (None, None, True, 0),
+        (Usage(output_tokens=1), None, True, 0.01),
+    ],
+)
+async def test_a_call_of_a_program(
+    house: House, usage: Usage | None, cost: float | None, failed: bool, charged: float
+) -> None:
+    spend = house.budgets.reserve(Payment("notes", "gateway", model="opus"))
+    spend.call_ended(usage, cost, failed=failed)
+    spend.release()
+    assert await house.spent("hour") == (charged, 0)
+    await house.tasks.ended()
+    await house.again()
+    assert await house.spent("hour") == (charged, 0)
+    assert [name for name, _ in await house.store.spent_by("client")] == ["notes"]
+
+
+async def test_what_cannot_be_stored_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    spend = house.budgets.reserve(Payment("notes", "gateway"))
+    await house.store.close()
+    spend.call_ended(None, 0.1, failed=False)
+    await house.tasks.ended()
+    assert "could not be stored" in caplog.text
+    await house.begin()
+
+
+async def test_the_turns_that_run_are_known(house: House) -> None:
+    spend, turn = await house.start()
+    assert house.budgets.of_turn(turn.turn_id) is spend
+    await house.end(spend, turn, 0.1)
+    assert house.budgets.of_turn(turn.turn_id) is None
+    assert house.budgets.of_turn(None) is None
 
 
 # -- asking a person

@@ -18,6 +18,7 @@ from dragoman_protocol.errors import RpcError
 from dragoman_protocol.methods import METHODS
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.budget import budget_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
 from dragomand.handlers.limits import limits_handlers
@@ -26,6 +27,7 @@ from dragomand.handlers.orchestrate import orchestrate_handlers
 from dragomand.handlers.permission import permission_handlers
 from dragomand.handlers.query import query_handlers
 from dragomand.handlers.session import session_handlers
+from dragomand.handlers.stats import stats_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.server.route import Call, Handler
 
@@ -137,7 +139,9 @@ class House:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission, engine.calls),
+            **limits_handlers(engine.admission, engine.calls, engine.limit_settings),
+            **budget_handlers(engine.budgets),
+            **stats_handlers(engine.statistics),
             **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),
         }
         self.handlers = {name: translated(handler) for name, handler in handlers.items()}
