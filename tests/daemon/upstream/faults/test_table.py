@@ -5,7 +5,7 @@ of its own there is no gateway). Claude Code repeats some calls by rules of its 
 `claude.maxRetries` (here 1) says: a 400 in up to six forms, a 401, an answer that broke off. What is refused
 for good the gateway does not ask again (`gateway/refusals.py`): there a spend cap, a 401 and a 402 cost
 exactly one request. The time bound of every row is `WITHIN_S`, beside this file; whatever is left at the
-provider or of processes fails it.
+provider or of processes fails it (RV.10, RV.13).
 """
 
 from collections.abc import Mapping
