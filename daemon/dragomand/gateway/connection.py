@@ -5,6 +5,7 @@ A program that opens connections and says little, or nothing, holds no more than
 
 import asyncio
 import logging
+from typing import cast
 
 from aiohttp import web
 
@@ -46,8 +47,8 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
-        if len(self._server.connections) >= MOST_CONNECTIONS and isinstance(transport, asyncio.Transport):
-            transport.abort()
+        if len(self._server.connections) >= MOST_CONNECTIONS:
+            cast(asyncio.Transport, transport).abort()
         super().connection_made(transport)
         self._wait(FIRST_S)
 
