@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from dragomand.engine.calls import Call, Calls, Grant
+from dragomand.engine.calls import Call, Calls, Grant, Payer
 from dragomand.engine.errors import EngineError
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure
@@ -158,19 +158,12 @@ class HttpGateway:
         if isinstance(body, Refusal):
             return _refused(body)
         payer = grant.payer()
-        turn: Turn | None = None  # a program's own calls are its own affair
-        if grant.name is None and payer.turn_id is not None:
-            turn = grant.grant_id, payer.turn_id, hashlib.sha256(key.encode()).digest()
+        turn = _turn_of(grant, payer, key)
         asked = Question(request.raw_path, ",".join(request.headers.getall("anthropic-beta", ())), body)
-        known = None if turn is None else self._refusals.find(turn, asked)
-        if known is not None:
+        unasked = self._without_asking(grant, payer, turn, asked)
+        if unasked is not None:
             call.unasked = True
-            grant.failure = known.failure
-            return web.Response(status=known.status, body=known.body, headers=known.headers)
-        spent = self._calls.overspent(payer)
-        if spent is not None:
-            call.unasked = True
-            return self._own_refusal(grant, _over_budget(payer.max_cost_usd, spent))
+            return unasked
         try:
             async with self._asked(request, body, key) as (answer, limit):
                 return await self._pass_on(request, answer, limit, _Passing(grant, call, turn, asked))
@@ -182,6 +175,17 @@ class HttpGateway:
         if call.status is None:
             return self._own_refusal(grant, unanswered)
         return _refused(unanswered)  # goes nowhere: the head was sent, and the connection is cut off by now
+
+    def _without_asking(
+        self, grant: Grant, payer: Payer, turn: Turn | None, asked: Question
+    ) -> web.Response | None:
+        """Return the answer that is known before the provider is asked; None: it has to be."""
+        known = None if turn is None else self._refusals.find(turn, asked)
+        if known is not None:
+            grant.failure = known.failure
+            return web.Response(status=known.status, body=known.body, headers=known.headers)
+        spent = self._calls.overspent(payer)
+        return None if spent is None else self._own_refusal(grant, _over_budget(payer.max_cost_usd, spent))
 
     @asynccontextmanager
     async def _asked(
@@ -291,6 +295,13 @@ class _Passing:
     turn: Turn | None
     """None: nobody's turn, in which nothing would be repeated."""
     asked: Question
+
+
+def _turn_of(grant: Grant, payer: Payer, key: str) -> Turn | None:
+    """Return in whose turn nothing is asked twice; a program's own calls are its own affair."""
+    if grant.name is not None or payer.turn_id is None:
+        return None
+    return grant.grant_id, payer.turn_id, hashlib.sha256(key.encode()).digest()
 
 
 def _over_budget(budget: float | None, spent: float) -> Refusal:
