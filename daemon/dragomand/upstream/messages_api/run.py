@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dragoman_protocol.content import Prompt
+from msgspec.structs import replace
 
 from dragomand.upstream import failures, limit_headers
 from dragomand.upstream.interface import EventSink, Failure, HistoryMessage, RunSpec, TurnOutcome

@@ -192,7 +192,7 @@ async def test_a_subscriptions_windows_are_heard(subscribed: Any) -> None:
 
 
 async def test_a_window_that_is_used_up_costs_one_request(subscribed: Any) -> None:
-    """04.16: the quota's reset reaches the failure of the turn, and is heard beside it."""
+    """00.22: the quota's reset reaches the failure of the turn, and is heard beside it."""
     limits = Limits(windows=[Window("7d_opus", max_requests=1, seconds=9000)])
     async with Simulator(Script([Rule(When(text="go"), "Gone.")], limits=limits)) as sim:
         first, _, _ = await subscribed(sim)
@@ -226,7 +226,7 @@ async def test_a_window_of_a_name_that_nobody_knows(subscribed: Any) -> None:
 
 @pytest.mark.parametrize("form", ["rate_limited", "rate_limited_date", "rate_limited_ms"])
 async def test_a_retry_is_heard_with_the_servers_pause(subscribed: Any, form: str) -> None:
-    """04.4: each form of `retry-after`, as the real CLI makes a frame of it."""
+    """Each form of `retry-after`, as the real CLI makes a frame of it."""
     rules = [Rule(When(text="go"), fault=form, times=1), Rule(When(text="go"), "Gone.")]
     async with Simulator(rules) as sim:
         outcome, said, events = await subscribed(sim, max_retries=2)
