@@ -1,14 +1,17 @@
-"""What Claude Code says of limits, as facts: its frames `rate_limit_event` and `system/api_retry`.
+"""What Claude Code says of limits, as facts: its frames `rate_limit_event`, `system/api_retry`, and errors.
 
 The first comes with a subscription whenever a window moves (never with an API key), the second before Claude
-Code repeats a call. Both tell of calls that the daemon does not see by itself.
+Code repeats a call. A window that is used up does not move, so later refusals tell of it in the error alone.
+All tell of calls that the daemon does not see by itself.
 """
 
 import time
 from typing import Any
 
-from dragomand.upstream.claude_code.failures import of_retry
-from dragomand.upstream.claude_code.wire import AnyFrame, RateLimitEvent, RateLimitInfo, System
+import msgspec
+
+from dragomand.upstream.claude_code.failures import USED_UP, of_retry
+from dragomand.upstream.claude_code.wire import AnyFrame, Assistant, RateLimitEvent, RateLimitInfo, System
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import (
     LONGEST_AHEAD_S,
@@ -18,6 +21,8 @@ from dragomand.upstream.limits_heard import (
     OnLimits,
     Window,
 )
+
+_NOT_PAID_FOR = "credits_required"
 
 
 class Listener:
@@ -31,7 +36,7 @@ class Listener:
 
     def hear(self, frame: AnyFrame | None, model: str | None) -> LimitsHeard | None:
         """Return what *frame* says of limits, after it was told; None if nothing. *model* made the call."""
-        if not isinstance(frame, RateLimitEvent | System):
+        if not isinstance(frame, RateLimitEvent | System | Assistant):
             return None
         found = heard(frame, sent_order=time.monotonic_ns(), now=time.time(), model=model)
         if found is not None:
@@ -40,11 +45,14 @@ class Listener:
 
 
 def heard(
-    frame: RateLimitEvent | System, *, sent_order: int, now: float, model: str | None
+    frame: RateLimitEvent | System | Assistant, *, sent_order: int, now: float, model: str | None
 ) -> LimitsHeard | None:
     """Return what *frame* says of limits; None if nothing. *now* is Unix seconds."""
     if isinstance(frame, RateLimitEvent):
         return of_windows(frame.rate_limit_info, sent_order=sent_order, now=now, model=model)
+    if isinstance(frame, Assistant):
+        info = _refusal_in(frame)
+        return None if info is None else of_windows(info, sent_order=sent_order, now=now, model=model)
     if frame.subtype != "api_retry":
         return None
     believing = Believing(now)
@@ -80,7 +88,7 @@ def of_windows(info: RateLimitInfo, *, sent_order: int, now: float, model: str |
         utilization=inside.utilization if own.utilization is None else own.utilization,
     )
     told = claim is not None or own.status == "rejected" or own.resets_at is not None
-    refused = deciding.status == "rejected" and not _is_paid_for(info)
+    refused = deciding.status == "rejected" and not _is_paid_for(info) and info.error_code != _NOT_PAID_FOR
     return LimitsHeard(
         sent_order,
         now,
@@ -91,6 +99,18 @@ def of_windows(info: RateLimitInfo, *, sent_order: int, now: float, model: str |
         failure=_used_up(deciding) if refused else None,
         absurd=believing.absurd,
     )
+
+
+def _refusal_in(frame: Assistant) -> RateLimitInfo | None:
+    """Return what an error says of the windows, if it is one for which they are used up."""
+    params = frame.api_error_params
+    used_up = frame.api_error == USED_UP and frame.api_error_code != _NOT_PAID_FOR
+    if not used_up or not isinstance(params, dict):
+        return None
+    try:
+        return msgspec.convert(params.get("rate_limit_info"), RateLimitInfo)
+    except msgspec.ValidationError:
+        return None
 
 
 def _is_paid_for(info: RateLimitInfo) -> bool:
