@@ -34,12 +34,18 @@ class Listener:
         """Tell *tell*."""
         self._tell = tell
 
-    def hear(self, frame: AnyFrame | None, model: str | None) -> LimitsHeard | None:
-        """Return what *frame* says of limits, after it was told; None if nothing. *model* made the call."""
+    def hear(
+        self, frame: AnyFrame | None, model: str | None, *, first_hand: bool = True
+    ) -> LimitsHeard | None:
+        """Return what *frame* says of limits, after it was told; None if nothing. *model* made the call.
+
+        Not *first_hand* is what went through the gateway: that has heard it itself and better, and may have
+        said it itself, so it is not told again.
+        """
         if not isinstance(frame, RateLimitEvent | System | Assistant):
             return None
         found = heard(frame, sent_order=time.monotonic_ns(), now=time.time(), model=model)
-        if found is not None:
+        if found is not None and first_hand:
             self._tell(found)
         return found
 

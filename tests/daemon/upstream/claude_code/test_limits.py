@@ -184,6 +184,9 @@ def test_other_frames_say_nothing() -> None:
     assert said == [found]
     assert found is not None
     assert abs(found.heard_at - time.time()) < 60
+    retry = System(subtype="api_retry", error="overloaded", error_status=529)
+    assert listener.hear(retry, "m", first_hand=False) is not None
+    assert said == [found]
 
 
 # -- the real CLI, with a subscription's token that is made up
