@@ -1,4 +1,4 @@
-"""Which headers pass, in either direction, and what the provider's own say of its limits.
+"""Which headers pass, in either direction.
 
 Both are allow-lists: whatever is not known to be needed stays behind, credentials first of all.
 """
@@ -6,11 +6,8 @@ Both are allow-lists: whatever is not known to be needed stays behind, credentia
 import math
 import re
 from collections.abc import Iterable
-from datetime import datetime
 
-from dragoman_protocol.limits import RateLimitSnapshot, RateWindow
-
-from dragomand.upstream import failures
+from dragomand.upstream import limit_headers
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -22,8 +19,6 @@ _BACK = re.compile(
     r"content-type|content-length|content-encoding|content-language|cache-control|date|retry-after"
     r"|retry-after-ms|x-should-retry|request-id|cf-ray|anthropic-[a-z0-9-]+"
 )
-_WINDOW = re.compile(r"anthropic-ratelimit-([a-z0-9_-]{1,64})-(limit|remaining|reset)")
-_MOST_WINDOWS = 16
 
 
 def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
@@ -46,56 +41,9 @@ def response_headers(given: Pairs, now: float) -> dict[str, str]:
     Code takes no notice of a date.
     """
     headers = {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
-    if not headers.get("retry-after", "").isdecimal():
-        pause_ms = failures.retry_after_ms(headers, now)
-        if pause_ms is not None:
-            headers["retry-after"] = str(math.ceil(pause_ms / 1000))
+    told = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
+    if told and not told.get("retry-after", "").isdecimal():
+        pause_s = limit_headers.read(told.items(), sent_order=0, now=now).retry_after_s
+        if pause_s is not None:
+            headers["retry-after"] = str(math.ceil(pause_s))
     return headers
-
-
-def rate_limits(given: Pairs, status: int, now: float) -> RateLimitSnapshot | None:
-    """Return what the headers say of the provider's limits; None if nothing. *now* is Unix seconds."""
-    windows: dict[str, RateWindow] = {}
-    retry_after_ms = failures.retry_after_ms({name.lower(): value for name, value in given}, now)
-    for name, value in given:
-        lower = name.lower()
-        found = _WINDOW.fullmatch(lower)
-        if found is not None and (found[1] in windows or len(windows) < _MOST_WINDOWS):
-            _note(windows.setdefault(found[1], RateWindow()), found[2], value)
-    if not windows and retry_after_ms is None:
-        return None
-    return RateLimitSnapshot(seen_at=now, status=status, windows=windows, retry_after_ms=retry_after_ms)
-
-
-def _note(window: RateWindow, what: str, value: str) -> None:
-    if what == "reset":
-        window.reset_at = _instant(value)
-        return
-    number = _number(value)
-    if number is None:
-        return
-    if what == "limit":
-        window.limit = int(number)
-    else:
-        window.remaining = int(number)
-
-
-def _number(value: str) -> float | None:
-    """Return a number that is not negative or absurd, else None."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e15 else None
-
-
-def _instant(value: str) -> float | None:
-    """Return Unix seconds, of themselves or of an RFC 3339 time."""
-    number = _number(value)
-    if number is not None:
-        return number
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return found.timestamp() if found.tzinfo is not None else None

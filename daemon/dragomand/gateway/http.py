@@ -26,7 +26,8 @@ from dragomand.upstream.interface import Failure
 
 from .connection import MOST_HEADER, Connection
 from .gate import MOST_BODY, Asked, Refusal, let_in, too_large
-from .headers import rate_limits, request_headers, response_headers
+from .headers import request_headers, response_headers
+from .overheard import Overheard, counts, model_of
 from .refusals import MOST_BODY as MOST_REFUSAL
 from .refusals import Question, Refusals, Refused, Turn
 from .usage import UsageReader
@@ -164,9 +165,20 @@ class HttpGateway:
         if unasked is not None:
             call.unasked = True
             return unasked
+        model, sent_order = model_of(body), time.monotonic_ns()
         try:
             async with self._asked(request, body, key) as (answer, limit):
-                return await self._pass_on(request, answer, limit, _Passing(grant, call, turn, asked))
+                said = None
+                if counts(request.rel_url.raw_path):
+                    said = Overheard(
+                        call.note_limits,
+                        answer.headers.items(),
+                        status=answer.status,
+                        sent_order=sent_order,
+                        now=self._clock(),
+                        model=model,
+                    )
+                return await self._pass_on(request, answer, limit, _Passing(grant, call, turn, asked, said))
         except TimeoutError:
             unanswered = Refusal(504, "timeout_error", "the provider did not begin to answer in time.")
         except (aiohttp.ClientError, ConnectionError) as failed:
@@ -218,9 +230,6 @@ class HttpGateway:
         call = passing.call
         given = [(name, value) for name, value in answer.headers.items()]
         call.status = answer.status
-        seen = rate_limits(given, answer.status, self._clock())
-        if seen is not None:
-            call.note_ratelimit(seen)
         headers = {**response_headers(given, self._clock()), "server": "dragoman"}
         out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         if "content-length" not in headers and request.version >= aiohttp.HttpVersion11:
@@ -228,10 +237,9 @@ class HttpGateway:
         reader = UsageReader("" if "content-encoding" in headers else headers.get("content-type", ""))
         try:
             await out.prepare(request)
-            said = await self._copy(answer, out, limit, reader)
+            said = await self._copy(answer, out, limit, reader, passing.overheard)
             await out.write_eof()
             call.finished = reader.complete and not reader.failed
-            self._note_failure(answer, said, headers, passing)
         except BaseException as broken:
             passing.grant.failure = Failure("overload", f"The answer broke off ({type(broken).__name__}).")
             # The head is out: the only word for "this is not all" is an end in the middle.
@@ -241,6 +249,10 @@ class HttpGateway:
         finally:
             reader.end()
             call.usage, call.cost_usd = reader.usage, reader.cost_usd
+            if passing.overheard is not None:
+                passing.overheard.end()
+                call.failure = passing.overheard.failure
+        self._note_failure(answer, said, headers, passing)
         return out
 
     async def _copy(
@@ -249,6 +261,7 @@ class HttpGateway:
         out: web.StreamResponse,
         limit: asyncio.Timeout,
         reader: UsageReader,
+        overheard: Overheard | None,
     ) -> bytes:
         """Pass the body on; of an error's, return the beginning."""
         now = asyncio.get_running_loop().time
@@ -261,6 +274,8 @@ class HttpGateway:
             if reader.feed(chunk):
                 word = heard
             limit.reschedule(min(heard + idle_s, word + pings_s))
+            if overheard is not None:
+                overheard.feed(chunk)
             if answer.status >= 400 and len(said) <= MOST_REFUSAL:
                 said += chunk
         return bytes(said)
@@ -274,7 +289,9 @@ class HttpGateway:
         if answer.status < 400:
             passing.grant.failure = Failure("overload", "The answer ended with an error, or before its end.")
             return
-        failure = failures.of_response(answer.status, answer.headers, said, self._clock())
+        failure = passing.call.failure
+        if failure is None:
+            failure = failures.of_response(answer.status, answer.headers, said, self._clock())
         passing.grant.failure = failure
         if len(said) <= MOST_REFUSAL and passing.turn is not None:
             kept = {name: value for name, value in headers.items() if name not in ("content-length", "date")}
@@ -295,6 +312,8 @@ class _Passing:
     turn: Turn | None
     """None: nobody's turn, in which nothing would be repeated."""
     asked: Question
+    overheard: Overheard | None
+    """What it says of limits; None: not of those of messages."""
 
 
 def _turn_of(grant: Grant, payer: Payer, key: str) -> Turn | None:
