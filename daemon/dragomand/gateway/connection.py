@@ -5,11 +5,14 @@ A program that opens connections and says little, or nothing, holds no more than
 
 import asyncio
 import logging
+from typing import cast
 
 from aiohttp import web
 
 HEAD_S = 15.0
-"""How long, in seconds, the head of a request may take, and a new connection to begin one."""
+"""How long, in seconds, the head of a request may take from its first byte."""
+FIRST_S = 60.0
+"""How long, in seconds, a new connection may say nothing: some are made before they are needed."""
 KEEP_S = 600.0
 """How long, in seconds, a connection may rest between two requests."""
 MOST_CONNECTIONS = 256
@@ -21,7 +24,7 @@ MOST_HEADER = 64 * 1024
 class Connection(web.RequestHandler):
     """aiohttp's own, with deadlines of ours."""
 
-    __slots__ = ("_answering", "_head", "_server")
+    __slots__ = ("_answering", "_has_begun", "_head", "_server")
 
     def __init__(
         self, server: web.Server, loop: asyncio.AbstractEventLoop, logger: logging.Logger
@@ -40,13 +43,14 @@ class Connection(web.RequestHandler):
         self._server = server
         self._head: asyncio.TimerHandle | None = None
         self._answering = False
+        self._has_begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for the first request."""
-        if len(self._server.connections) >= MOST_CONNECTIONS and isinstance(transport, asyncio.Transport):
-            transport.abort()
+        if len(self._server.connections) >= MOST_CONNECTIONS:
+            cast(asyncio.Transport, transport).abort()
         super().connection_made(transport)
-        self._wait_for_head()
+        self._wait(FIRST_S)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for nothing any more."""
@@ -55,22 +59,23 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; what comes between two requests begins the next one's head."""
-        if not self._answering:
-            self._wait_for_head()
+        if not self._answering and not self._has_begun:
+            self._has_begun = True
+            self._wait(HEAD_S)
         super().data_received(data)
 
     def begin(self) -> None:
         """A request's head is complete."""
-        self._answering = True
+        self._answering, self._has_begun = True, False
         self._stop_waiting()
 
     def end(self) -> None:
         """It was answered."""
         self._answering = False
 
-    def _wait_for_head(self) -> None:
-        if self._head is None:
-            self._head = asyncio.get_running_loop().call_later(HEAD_S, self._too_late)
+    def _wait(self, span_s: float) -> None:
+        self._stop_waiting()
+        self._head = asyncio.get_running_loop().call_later(span_s, self._too_late)
 
     def _stop_waiting(self) -> None:
         if self._head is not None:

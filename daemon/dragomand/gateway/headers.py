@@ -41,8 +41,9 @@ def response_headers(given: Pairs, now: float) -> dict[str, str]:
     Code takes no notice of a date.
     """
     headers = {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
-    if not headers.get("retry-after", "").isdecimal():
-        pause_s = limit_headers.read(headers.items(), sent_order=0, now=now).retry_after_s
+    told = {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
+    if told and not told.get("retry-after", "").isdecimal():
+        pause_s = limit_headers.read(told.items(), sent_order=0, now=now).retry_after_s
         if pause_s is not None:
             headers["retry-after"] = str(math.ceil(pause_s))
     return headers

@@ -11,7 +11,8 @@ import pytest
 from dragoman_protocol.stream import TurnCompleted, TurnStarted, Waiting
 from dragomand.engine import queries as module
 from dragomand.engine import turn as turn_module
-from dragomand.upstream.interface import TurnOutcome
+from dragomand.engine.errors import EngineError
+from dragomand.upstream.interface import Failure, TurnOutcome
 
 # -- cancellation: of an asyncio task (what the server does) and of an anyio scope (what a plan does)
 
@@ -386,3 +387,21 @@ async def test_stopped_before_it_had_to_wait_for_anything(kit: Any) -> None:
         assert (await kit.ended(work)).kind == "draining"
         assert (await engine.store.counts())["turns"] == 0
         engine.check_idle()
+
+
+async def test_what_nobody_was_told_of_is_in_the_error(kit: Any) -> None:
+    """Deltas are made only while somebody watches; what had come of the answer is kept all the same."""
+    async with kit.engine() as engine:
+        for told, known, text in (("", "half an answer", "half an answer"), ("half", "half an", "half an"),
+                                  ("newer", "older", "newer"), ("", "", None)):  # fmt: skip
+
+            async def script(turn: Any, told: str = told, known: str = known) -> TurnOutcome:
+                if told:
+                    turn.say(told)
+                failure = Failure("overload", "broken off")
+                return TurnOutcome(status="failed", text=known, failure=failure, message_count=1)
+
+            engine.upstream.scripts.append(script)
+            with pytest.raises(EngineError) as failed:
+                await engine.queries.run(engine.params(), kit.caller())
+            assert failed.value.data["text"] == text

@@ -258,6 +258,7 @@ async def test_requests_one_behind_the_other_are_answered_in_order(at: Any, dial
 
 async def test_a_head_that_does_not_come(at: Any, dial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 0.2)
+    monkeypatch.setattr(connection, "FIRST_S", 0.3)
     _, connect = await dial()
     silent, slow, second = await connect(), await connect(), await connect()
     slow.say("POST /v1/messages HTTP/1.1\nhost: x\nx-app: ")
@@ -336,3 +337,20 @@ async def test_a_caller_that_goes_while_it_waits(at: Any, dial: Any) -> None:
     await sim.gate("one").open()
     assert (await first.answer())[0] == 200
     assert len(sim.messages) == 1
+
+
+async def test_a_long_answer_is_never_held_whole(at: Any, dial: Any) -> None:
+    """RV.14: 10 MB go by a slow reader; what waits for it stays small, and the provider waits too."""
+    whole = 10_000_000
+    _, connect = await dial([Rule(When(), Reply(["x" * whole], piece_chars=1000))])
+    wire = await connect()
+    said = body(at, stream=True)
+    wire.ask(f"content-length: {len(said)}", body=said)
+    await wire.head()
+    (served,) = at.gateway._http._http.connections
+    read, held = 0, 0
+    while read < whole:
+        async with asyncio.timeout(PATIENCE_S):
+            read += len(await wire.reader.readexactly(50_000))
+        held = max(held, served.transport.get_write_buffer_size())
+    assert 0 < held < 1_000_000

@@ -1,5 +1,4 @@
-"""Which headers pass, and what is read from them."""
-
+"""Which headers pass."""
 
 import pytest
 from dragomand.gateway.headers import request_headers, response_headers
@@ -23,7 +22,6 @@ def test_what_goes_there() -> None:
         "accept-encoding": "identity",
         "x-api-key": "the key",
     }
-
 
 def test_what_comes_back() -> None:
     given = {

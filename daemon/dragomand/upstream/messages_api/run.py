@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from dragoman_protocol.content import Prompt
+from msgspec.structs import replace
 
 from dragomand.upstream.interface import (
     ApiCall,

@@ -92,7 +92,11 @@ class World:
 
     def survivors(self) -> list[str]:
         """Return the command lines of these processes."""
-        return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in self.pids()]
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError):  # it has ended just now
+                found.append(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
+        return found
 
     def environment(self) -> dict[str, str]:
         home, path = str(self.home), "/usr/local/bin:/usr/bin:/bin"

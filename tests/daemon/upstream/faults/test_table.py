@@ -5,7 +5,7 @@ of its own there is no gateway). Claude Code repeats some calls by rules of its 
 `claude.maxRetries` (here 1) says: a 400 in up to six forms, a 401, an answer that broke off. What is refused
 for good the gateway does not ask again (`gateway/refusals.py`): there a spend cap, a 401 and a 402 cost
 exactly one request. The time bound of every row is `WITHIN_S`, beside this file; whatever is left at the
-provider or of processes fails it.
+provider or of processes fails it (RV.10, RV.13).
 """
 
 from collections.abc import Mapping
@@ -69,9 +69,10 @@ PAUSES = [
     Row("429 seconds", "rate_limited", "throttle", 429, (1, 2, 2), (1000, 1000)),
     Row("429 date", "rate_limited_date", "throttle", 429, (1, 2, 2), (1, 2000)),
     Row("429 milliseconds", _PAUSE_MS, "throttle", 429, (1, 2, 2), (300, 300)),
-    Row("429 absurd", Status(429, retry_after="99999"), "throttle", 429, (1, 1, 1)),
+    Row("429 longer than a day", Status(429, retry_after="99999"), "quota", 429, (1, 1, 1),
+        otherwise={"straight": ("throttle", 429)}),
     Row("429 bare", "rate_limited_bare", "throttle", 429, (1, 2, 2)),
-]
+]  # fmt: skip
 
 OVERLOADS = [
     Row("408", "request_timeout", "overload", 408, (1, 2, 2)),
@@ -194,5 +195,5 @@ def test_every_fault_of_the_simulator_has_its_row() -> None:
     named = {row.fault for row in rows if isinstance(row.fault, str)}
     others = {type(row.fault) for row in rows} | {type(fault) for fault in map(NAMED.get, named)}
     assert others >= {Status, Cut, Stall, Pings, StreamError, Malformed}
-    in_another_form = {"cut", "cut_before_block", "cut_after_block", "reset", "pings_only"}
+    in_another_form = {"cut", "cut_before_block", "cut_after_block", "reset", "pings_only", "rate_limited_ms"}
     assert named | in_another_form == set(NAMED)
