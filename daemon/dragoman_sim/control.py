@@ -6,6 +6,7 @@
 `GET  /_sim/wait?count=N&text=T&outcome=O&deadlineMs=D`
     waits for the N-th request to `/v1/messages` whose prompt contains T, until its answer has ended so
     (`ended`: in any way), and returns it
+`GET  /_sim/limits`                   what the limits let in and refused, in total and by credential
 `POST /_sim/script`                   another script
 `POST /_sim/reset`                    as new: no requests, gates closed, counts at nothing
 """
@@ -41,6 +42,8 @@ def serve(simulator: Simulator, request: HttpRequest, connection: Connection) ->
             return _json(200, {"gates": simulator.gates.states()})
         case "POST", ["gates", name, ("open" | "close" | "release" | "arrived") as verb]:
             return _gate(simulator, name, verb, request, connection)
+        case "GET", ["limits"]:
+            return _json(200, simulator.limit_counts())
         case "GET", ["wait"]:
             return _wait(simulator, request, connection)
         case "POST", ["script"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import msgspec
@@ -14,7 +15,8 @@ SPEND_CAP = "enforced_spend_limit_reached"
 NAMED: dict[str, Fault] = {
     "bad_request": Status(400),
     "spend_limit_400": Status(
-        400, message="You have reached your specified API usage limits. You will regain access next month."
+        400,
+        message="You have reached your specified API usage limits. You will regain access on {next_month}.",
     ),
     "unauthorized": Status(401, message="invalid x-api-key"),
     "payment_required": Status(402),
@@ -24,6 +26,7 @@ NAMED: dict[str, Fault] = {
     "too_large": Status(413),
     "rate_limited": Status(429, retry_after=1),
     "rate_limited_date": Status(429, retry_after_date_s=2),
+    "rate_limited_ms": Status(429, headers={"retry-after-ms": "1500"}),
     "rate_limited_bare": Status(429),
     "spend_cap": Status(429, error_code=SPEND_CAP, message="Your organization's spend limit is reached."),
     "server_error": Status(500),
@@ -109,13 +112,22 @@ def error_body(fault: Status, request_id: str) -> tuple[str, bytes]:
         return "text/html", _PAGE
     error: dict[str, object] = {
         "type": fault.error_type or ERROR_TYPES.get(fault.status, "api_error"),
-        "message": fault.message or _MESSAGES.get(fault.status, "Internal server error"),
+        "message": _dated(fault.message or _MESSAGES.get(fault.status, "Internal server error")),
     }
     if fault.error_code is not None:
         error["details"] = {"error_code": fault.error_code}
     return "application/json", msgspec.json.encode(
         {"type": "error", "error": error, "request_id": request_id}
     )
+
+
+def _dated(message: str) -> str:
+    """Return *message* with the next month's beginning for `{next_month}`, as the API writes it."""
+    if "{next_month}" not in message:
+        return message
+    today = datetime.fromtimestamp(time.time(), UTC)
+    year, month = (today.year + 1, 1) if today.month == 12 else (today.year, today.month + 1)
+    return message.replace("{next_month}", f"{year}-{month:02}-01 at 00:00 UTC")
 
 
 def error_headers(fault: Status) -> list[tuple[str, str]]:

@@ -193,14 +193,43 @@ class Rule(Value, frozen=True):
     """How often the rule answers before it is used up; None: for ever."""
 
 
+RetryAfter = Literal["seconds", "date", "ms", "none"]
+"""The form in which a refusal by a limit a minute asks for a pause: `retry-after` in seconds or as a date,
+`retry-after-ms`, or not at all."""
+
+
+class Window(Value, frozen=True):
+    """A subscription's limit over hours or days; it begins with the first request."""
+
+    name: str = "5h"
+    """As headers have it: `5h`, `7d`, `7d_opus`, …"""
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    """Of both directions together."""
+    seconds: float = 18_000
+    warn_at: float = 0.9
+    """The share of it beyond which the answers warn."""
+
+
 class Limits(Value, frozen=True):
-    """The API's own rate limits, per credential and minute; None is unlimited."""
+    """The API's own limits, per credential; those a minute first, None is unlimited."""
 
     requests_per_minute: int | None = None
     input_tokens_per_minute: int | None = None
     output_tokens_per_minute: int | None = None
     enforce: bool = True
     """False: the headers tell the truth, but nothing is refused."""
+    burst_s: float = 60
+    """How many seconds' worth may be used at once, after nothing was used for as long."""
+    retry_after: RetryAfter = "seconds"
+    spend_tokens: int | None = None
+    """So many tokens, of both directions, reach the spend cap; nothing is answered after that."""
+    spend_answer: Literal["cap", "limit", "balance"] = "cap"
+    """How the API says so: 429 with a code, 400 with a date, or 402."""
+    windows: list[Window] = []
+    """Of credentials that come as `Authorization: Bearer`, as a subscription's token does."""
+    overage: bool = False
+    """Whether what is beyond a window is answered, and paid for."""
 
 
 class Script(Value, frozen=True):

@@ -15,13 +15,13 @@ from dragoman_sim import control, plan
 from dragoman_sim.answer import Answer, Headers
 from dragoman_sim.choose import Choice, Chooser
 from dragoman_sim.conversation import Conversation, InvalidRequestError
+from dragoman_sim.door import Door
 from dragoman_sim.faults import error_body, error_headers, status_of
 from dragoman_sim.gates import GateControl, Gates
 from dragoman_sim.http import LAST_CHUNK, Connection, HttpRequest, chunk, head
 from dragoman_sim.http import Answer as HttpAnswer
-from dragoman_sim.ratelimit import RateLimit
 from dragoman_sim.records import Condition, Log, Record
-from dragoman_sim.script import Cut, Fault, Pause, Rule, Script, Stall, Status, StreamError
+from dragoman_sim.script import Cut, Fault, Limits, Pause, Rule, Script, Stall, Status, StreamError
 
 BACKLOG = 1024
 _MESSAGES = "/v1/messages"
@@ -60,7 +60,7 @@ class Simulator:
         """Answer by another script from now on; counts and limits begin anew. Raises `ScriptError`."""
         new = script if isinstance(script, Script) else Script(rules=list(script))
         self._chooser = Chooser(new)
-        self._limit = None if new.limits is None else RateLimit(new.limits)
+        self._door = None if new.limits is None else Door(new.limits)
         self.script = new
 
     def reset(self) -> None:
@@ -140,6 +140,13 @@ class Simulator:
         )
         return record.outcome
 
+    def limit_counts(self) -> dict[str, Any]:
+        """Return what the limits let in and refused, in `total` and of each of the `credentials`.
+
+        Counted are requests to `/v1/messages` that no rule's fault answered. See `door.Counts`.
+        """
+        return (self._door or Door(Limits())).counts()
+
     # answering
 
     def _serve(self, request: HttpRequest, connection: Connection) -> HttpAnswer:
@@ -199,15 +206,14 @@ class Simulator:
         record.rule = choice.rule
         if isinstance(choice.fault, Status):
             return self._status(record, connection, choice.fault)
-        credential = record.credential_digest or ""
-        if self._limit is not None:
-            wait = self._limit.admit(credential, conversation.input_tokens, self._clock())
-            if wait is not None:
-                return self._fail(record, Status(429, retry_after=-int(-wait // 1)))
+        if self._door is not None:
+            refused = self._door.admit(record, conversation.input_tokens, self._clock())
+            if refused is not None:
+                return self._fail(record, refused)
         planned = self._plan(choice, conversation)
-        if self._limit is not None:
+        if self._door is not None:
             tokens = plan.usage_of(choice.reply.usage, conversation, planned.output_tokens)["output_tokens"]
-            self._limit.settle(credential, tokens, self._clock())
+            self._door.settle(record, tokens, self._clock())
         record.status = 200
         if conversation.stream:
             return self._stream(record, connection, conversation, choice, planned)
@@ -290,8 +296,8 @@ class Simulator:
 
     def _headers(self, record: Record) -> Headers:
         headers = [("request-id", self._new_id("req"))]
-        if self._limit is not None and record.credential_digest is not None:
-            headers += self._limit.headers(record.credential_digest, self._clock(), time.time())
+        if self._door is not None and record.credential_digest is not None:
+            headers += self._door.headers(record, self._clock())
         return headers
 
     def _models(self, path: str) -> bytes | None:

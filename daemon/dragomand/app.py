@@ -36,6 +36,7 @@ from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.pool_view import pool_result
+from dragomand.engine.provider_limits import ProviderLimits
 from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.recovery import complete_interrupted
 from dragomand.engine.runs import Runs
@@ -100,7 +101,13 @@ class Engine:
             max_calls=limits.max_calls,
             clock=time.monotonic,
         )
-        self.calls = Calls(self.admission, clock=time.time, queue_timeout_s=limits.queue_timeout_ms / 1000)
+        self.provider_limits = ProviderLimits()
+        self.calls = Calls(
+            self.admission,
+            clock=time.time,
+            queue_timeout_s=limits.queue_timeout_ms / 1000,
+            limits=self.provider_limits,
+        )
         self.sessions = Sessions(store, time.time)
         self.permissions = Permissions(
             timeout_s=config.permission.timeout_ms / 1000,
@@ -238,6 +245,7 @@ class App:
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
+            upstream.on_limits = direct.on_limits = engine.provider_limits.hear
             app = cls(
                 config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
             )

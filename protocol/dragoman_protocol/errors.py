@@ -79,6 +79,9 @@ class TurnData(ErrorData):
     status: int | None = None
     """HTTP status of the model's provider, where there was one."""
     resets_at: float | None = None
+    """Unix seconds at which what is used up returns, where somebody said so."""
+    window: str | None = None
+    """Which limit of a subscription is used up (`five_hour`, `seven_day`, …), where it is one."""
     detail: str | None = None
 
 

@@ -48,18 +48,27 @@ class RateWindow(Value):
     remaining: int | None = None
     reset_at: float | None = None
     """Unix seconds at which it is full again."""
+    status: str | None = None
+    """Of a subscription's window: `allowed`, `allowed_warning`, `rejected`, or a word not known today."""
+    utilization: float | None = None
+    """The share of a subscription's window that is used: 1 is all of it."""
 
 
 class RateLimitSnapshot(Value):
-    """What the newest answer of the provider said of its limits (`anthropic-ratelimit-*`, `retry-after`)."""
+    """What the provider said of its limits: in the headers of its answers, or through Claude Code.
+
+    Of each limit the newest word, in the order in which the calls were sent.
+    """
 
     seen_at: float
-    """Unix seconds."""
-    status: int
-    """HTTP status of that answer."""
+    """Unix seconds; of the newest word."""
+    status: int | None = None
+    """HTTP status of that answer, where it is known."""
     windows: dict[str, RateWindow] = msgspec.field(default_factory=dict)
-    """By the provider's name for it: `requests`, `input-tokens`, `output-tokens`, `tokens`, …"""
+    """By the provider's name for it: `requests`, `input-tokens`, `output-tokens`, `tokens`; of a subscription
+    `five_hour`, `seven_day`, `seven_day_opus`, … or a name not known today."""
     retry_after_ms: int | None = None
+    """The pause that was asked for last."""
 
 
 class LimitsStateResult(Value):

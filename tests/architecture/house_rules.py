@@ -64,13 +64,14 @@ RULES = (
     ),
     Rule(
         "dragomand.engine",
-        ("dragomand.engine", "dragomand.policy", "dragomand.store", "dragomand.upstream.interface", f"{RPC}!",
-         "VALUES"),
+        ("dragomand.engine", "dragomand.policy", "dragomand.store", "dragomand.upstream.interface",
+         "dragomand.upstream.limits_heard", f"{RPC}!", "VALUES"),
     ),
     Rule(
         "dragomand.gateway",
-        ("dragomand.gateway", "dragomand.engine", "dragomand.upstream.interface", "dragoman.locate",
-         "VALUES"),
+        ("dragomand.gateway", "dragomand.engine", "dragomand.upstream.interface",
+         "dragomand.upstream.limits_heard", "dragomand.upstream.limit_headers", "dragomand.upstream.failures",
+         "dragoman.locate", "VALUES"),
     ),
     Rule("dragomand.transport", ("dragomand.transport", "dragoman.locate")),
     Rule(

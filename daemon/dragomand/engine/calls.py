@@ -14,12 +14,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dragoman_protocol.limits import CallCounts, ClientCounts, RateLimitSnapshot, TurnCounts
+from dragoman_protocol.limits import CallCounts, ClientCounts, TurnCounts
 from dragoman_protocol.session import Usage
 
 from dragomand.policy.fair_queue import Priority
+from dragomand.upstream.interface import Failure
+from dragomand.upstream.limits_heard import LimitsHeard
 
 from .admission import Admission
+from .provider_limits import ProviderLimits
 
 BEARER_PREFIX = "dragoman"
 MOST_CLIENTS = 256
@@ -64,21 +67,23 @@ class Grant:
 class Call:
     """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
 
-    __slots__ = ("_ratelimit", "finished", "status", "usage")
+    __slots__ = ("_limits", "failure", "finished", "status", "usage")
 
-    def __init__(self, ratelimit: Callable[[RateLimitSnapshot], None]) -> None:
+    def __init__(self, limits: ProviderLimits) -> None:
         """Begin; nothing is known yet."""
-        self._ratelimit = ratelimit
+        self._limits = limits
         self.status: int | None = None
         """HTTP status of the answer."""
         self.usage: Usage | None = None
         """What the answer says it took; None while it has not."""
+        self.failure: Failure | None = None
+        """Why the provider refused it, where it did and said so."""
         self.finished = False
         """Whether the answer came to its end."""
 
-    def note_ratelimit(self, snapshot: RateLimitSnapshot) -> None:
-        """Remember what the provider says of its limits; the newest answer's word stands."""
-        self._ratelimit(snapshot)
+    def note_limits(self, heard: LimitsHeard) -> None:
+        """Pass on what the answer says of the provider's limits."""
+        self._limits.hear(heard)
 
 
 class Calls:
@@ -90,8 +95,12 @@ class Calls:
         *,
         clock: Callable[[], float],
         queue_timeout_s: float,
+        limits: ProviderLimits | None = None,
     ) -> None:
-        """Admit calls through *admission*, each after *queue_timeout_s* at most; *clock* is Unix seconds."""
+        """Admit calls through *admission*, each after *queue_timeout_s* at most; *clock* is Unix seconds.
+
+        *limits* is told what the answers say of the provider's limits.
+        """
         self._admission = admission
         self._clock = clock
         self._queue_timeout_s = queue_timeout_s
@@ -101,8 +110,8 @@ class Calls:
         self._turns: OrderedDict[str, TurnCounts] = OrderedDict()
         self.on_unused: Callable[[], None] = lambda: None
         """Called when the last grant was revoked."""
-        self.ratelimit: RateLimitSnapshot | None = None
-        """What the provider said last of its limits."""
+        self.limits = limits or ProviderLimits()
+        """What the provider says of its limits."""
 
     # -- grants
 
@@ -164,7 +173,7 @@ class Calls:
         async with self._admission.admit_call(
             payer.client, priority=payer.priority, timeout_s=self._queue_timeout_s
         ):
-            call = Call(self._note_ratelimit)
+            call = Call(self.limits)
             try:
                 yield call
             finally:
@@ -184,9 +193,6 @@ class Calls:
     def turns(self, only: str | None = None) -> list[TurnCounts]:
         """Return what each turn's calls took, or those of *only* one client."""
         return [each for each in self._turns.values() if only in (None, each.client)]
-
-    def _note_ratelimit(self, snapshot: RateLimitSnapshot) -> None:
-        self.ratelimit = snapshot
 
     def _settle(self, grant: Grant, payer: Payer, call: Call) -> None:
         client = _newest(

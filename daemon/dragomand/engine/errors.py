@@ -61,6 +61,7 @@ def from_failure(failure: Failure, **data: Any) -> EngineError:
         status=failure.status,
         retry_after_ms=failure.retry_after_ms,
         resets_at=failure.resets_at,
+        window=failure.window,
         detail=failure.detail,
         **data,
     )

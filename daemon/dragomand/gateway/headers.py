@@ -1,13 +1,10 @@
-"""Which headers pass, in either direction, and what the provider's own say of its limits.
+"""Which headers pass, in either direction.
 
 Both are allow-lists: whatever is not known to be needed stays behind, credentials first of all.
 """
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
-
-from dragoman_protocol.limits import RateLimitSnapshot, RateWindow
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -19,8 +16,6 @@ _BACK = re.compile(
     r"content-type|content-length|content-encoding|content-language|cache-control|date|retry-after"
     r"|retry-after-ms|x-should-retry|request-id|cf-ray|anthropic-[a-z0-9-]+"
 )
-_WINDOW = re.compile(r"anthropic-ratelimit-([a-z0-9_-]{1,64})-(limit|remaining|reset)")
-_MOST_WINDOWS = 16
 
 
 def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
@@ -35,54 +30,3 @@ def request_headers(given: Pairs, api_key: str) -> dict[str, str]:
 def response_headers(given: Pairs) -> dict[str, str]:
     """Return what of the provider's headers is passed back."""
     return {name.lower(): value for name, value in given if _BACK.fullmatch(name.lower())}
-
-
-def rate_limits(given: Pairs, status: int, now: float) -> RateLimitSnapshot | None:
-    """Return what the headers say of the provider's limits; None if nothing. *now* is Unix seconds."""
-    windows: dict[str, RateWindow] = {}
-    retry_after_ms = None
-    for name, value in given:
-        lower = name.lower()
-        found = _WINDOW.fullmatch(lower)
-        if found is not None and (found[1] in windows or len(windows) < _MOST_WINDOWS):
-            _note(windows.setdefault(found[1], RateWindow()), found[2], value)
-        elif lower == "retry-after":
-            seconds = _number(value)
-            retry_after_ms = None if seconds is None else round(seconds * 1000)
-    if not windows and retry_after_ms is None:
-        return None
-    return RateLimitSnapshot(seen_at=now, status=status, windows=windows, retry_after_ms=retry_after_ms)
-
-
-def _note(window: RateWindow, what: str, value: str) -> None:
-    if what == "reset":
-        window.reset_at = _instant(value)
-        return
-    number = _number(value)
-    if number is None:
-        return
-    if what == "limit":
-        window.limit = int(number)
-    else:
-        window.remaining = int(number)
-
-
-def _number(value: str) -> float | None:
-    """Return a number that is not negative or absurd, else None."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e15 else None
-
-
-def _instant(value: str) -> float | None:
-    """Return Unix seconds, of themselves or of an RFC 3339 time."""
-    number = _number(value)
-    if number is not None:
-        return number
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return found.timestamp() if found.tzinfo is not None else None

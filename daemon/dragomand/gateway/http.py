@@ -9,6 +9,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from dragomand.engine.calls import Call, Calls, Grant
 from dragomand.engine.errors import EngineError
 
 from .gate import MOST_BODY, Asked, Refusal, let_in, too_large
-from .headers import rate_limits, request_headers, response_headers
+from .headers import request_headers, response_headers
+from .overheard import Overheard, counts, model_of
 from .usage import UsageReader
 
 CONNECT_S = 15.0
@@ -137,10 +139,21 @@ class HttpGateway:
         body = await _read(request)
         if isinstance(body, Refusal):
             return _refused(body)
+        model, sent_order = model_of(body), time.monotonic_ns()
         # What is returned after the head was sent goes nowhere: the connection is cut off by then.
         try:
             async with self._asked(request, body, key) as (answer, limit):
-                return await self._pass_on(request, answer, limit, call)
+                said = None
+                if counts(request.rel_url.raw_path):
+                    said = Overheard(
+                        call.note_limits,
+                        answer.headers.items(),
+                        status=answer.status,
+                        sent_order=sent_order,
+                        now=self._clock(),
+                        model=model,
+                    )
+                return await self._pass_on(request, answer, limit, call, said)
         except TimeoutError:
             return _refused(Refusal(504, "timeout_error", "the provider did not begin to answer in time."))
         except (aiohttp.ClientError, ConnectionError) as failed:
@@ -174,12 +187,10 @@ class HttpGateway:
         answer: aiohttp.ClientResponse,
         limit: asyncio.Timeout,
         call: Call,
+        overheard: Overheard | None,
     ) -> web.StreamResponse:
         given = [(name, value) for name, value in answer.headers.items()]
         call.status = answer.status
-        seen = rate_limits(given, answer.status, self._clock())
-        if seen is not None:
-            call.note_ratelimit(seen)
         headers = {**response_headers(given), "server": "dragoman"}
         out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         if "content-length" not in headers:
@@ -187,7 +198,7 @@ class HttpGateway:
         reader = UsageReader("" if "content-encoding" in headers else headers.get("content-type", ""))
         try:
             await out.prepare(request)
-            await self._copy(answer, out, limit, reader)
+            await self._copy(answer, out, limit, [reader] if overheard is None else [reader, overheard])
             await out.write_eof()
             call.finished = reader.complete and not reader.failed
         except BaseException:
@@ -198,6 +209,9 @@ class HttpGateway:
         finally:
             reader.end()
             call.usage = reader.usage
+            if overheard is not None:
+                overheard.end()
+                call.failure = overheard.failure
         return out
 
     async def _copy(
@@ -205,13 +219,14 @@ class HttpGateway:
         answer: aiohttp.ClientResponse,
         out: web.StreamResponse,
         limit: asyncio.Timeout,
-        reader: UsageReader,
+        readers: "list[UsageReader | Overheard]",
     ) -> None:
         now = asyncio.get_running_loop().time
         limit.reschedule(now() + self._provider.idle_s)
         async for chunk in answer.content.iter_any():
             await out.write(chunk)
-            reader.feed(chunk)
+            for reader in readers:
+                reader.feed(chunk)
             limit.reschedule(now() + self._provider.idle_s)
 
 

@@ -24,7 +24,7 @@ def limits_handlers(admission: Admission, calls: Calls) -> dict[str, Handler]:
             calls_queued=admission.calls_queued,
             max_calls=admission.max_calls,
             usage=CallUsage(total=calls.total, clients=calls.clients(only), turns=calls.turns(only)),
-            ratelimit=calls.ratelimit,
+            ratelimit=calls.limits.snapshot(),
         )
 
     return {"limits/state": state}

@@ -36,10 +36,13 @@ class Failure:
     status: int | None = None
     """HTTP status of the provider, where there was one."""
     retry_after_ms: int | None = None
+    """The pause that was asked for; only with `throttle` and `overload`."""
     resets_at: float | None = None
-    """Unix seconds at which a quota is available again."""
+    """Unix seconds at which a quota is available again; None: nobody said, or only once somebody pays."""
     detail: str | None = None
     """E.g. the last lines of stderr, redacted."""
+    window: str | None = None
+    """Which limit window is used up (`five_hour`, `seven_day_opus` …), where it is one."""
 
 
 class UpstreamError(Exception):

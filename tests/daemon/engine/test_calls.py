@@ -5,12 +5,12 @@ import time
 from typing import Any
 
 import pytest
-from dragoman_protocol.limits import RateLimitSnapshot
 from dragoman_protocol.session import Usage
 from dragomand.engine import calls as module
 from dragomand.engine.admission import Admission
 from dragomand.engine.calls import Calls, Grant, Payer
 from dragomand.engine.errors import EngineError
+from dragomand.upstream.limits_heard import LimitsHeard
 
 
 def door(max_calls: int = 2, **bounds: int) -> Admission:
@@ -166,14 +166,16 @@ async def test_who_pays_decides_the_class() -> None:
     assert order == ["person", "batch"]
 
 
-async def test_the_newest_word_on_limits_stands() -> None:
+async def test_what_a_call_hears_reaches_the_one_who_keeps_it() -> None:
     calls = made()
     grant, _ = calls.grant()
     async with calls.call(grant) as call:
-        call.note_ratelimit(RateLimitSnapshot(seen_at=1.0, status=200))
-        call.note_ratelimit(RateLimitSnapshot(seen_at=2.0, status=429))
-    assert calls.ratelimit is not None
-    assert calls.ratelimit.seen_at == 2.0
+        assert call.failure is None
+        call.note_limits(LimitsHeard(2, 2.0, status=429, retry_after_s=1.5))
+        call.note_limits(LimitsHeard(1, 3.0, status=200, retry_after_s=9.0))
+    newest = calls.limits.snapshot()
+    assert newest is not None
+    assert (newest.seen_at, newest.status, newest.retry_after_ms) == (2.0, 429, 1500)
 
 
 async def test_counts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class At:
             api_key=lambda: self.key,
             settings=GatewaySettings(**settings),
             runtime_dir=str(self.folder),
-            clock=lambda: 1000.0,
+            clock=time.time,
             logger=logging.getLogger("test.gateway"),
         )
         self.stack.push_async_callback(self.gateway.close)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 from typing import Any
 
 import aiohttp
@@ -58,18 +59,44 @@ async def test_errors_are_passed_on_as_they_are(at: Any, status: int, retry_afte
     assert said["error"]["message"] == "so it is"
     assert answer.headers.get("retry-after") == (None if retry_after is None else str(retry_after))
     assert (at.calls.total.calls, at.calls.total.failed) == (1, 1)
-    if retry_after is not None:
-        assert at.calls.ratelimit.retry_after_ms == retry_after * 1000
+    newest = at.calls.limits.snapshot()
+    assert newest.status == status
+    assert newest.retry_after_ms == (None if retry_after is None else retry_after * 1000)
 
 
 async def test_what_the_provider_says_of_its_limits_is_remembered(at: Any) -> None:
     _, client = await at.caller(Script(limits=Limits(requests_per_minute=50)))
     async with client.post("/v1/messages", json=at.ask) as answer:
         await answer.read()
-    window = at.calls.ratelimit.windows["requests"]
+    newest = at.calls.limits.snapshot()
+    window = newest.windows["requests"]
     assert (window.limit, window.remaining) == (50, 49)
-    assert window.reset_at > 1_000_000_000
-    assert at.calls.ratelimit.seen_at == 1000.0
+    assert abs(window.reset_at - newest.seen_at) < 10
+
+
+async def test_every_refusal_is_told_with_its_class_and_its_model(at: Any) -> None:
+    """The same facts as of the daemon's own calls, in the order of sending."""
+    rules = [Rule(When(nth=1), fault="spend_limit_400"), Rule(When(nth=1), fault="rate_limited_date")]
+    _, client = await at.caller(rules)
+    said: list[Any] = []
+    at.calls.limits.on_heard = said.append
+    for _ in range(3):
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            await answer.read()
+    spent, slow = said  # the third answer says nothing of limits
+    assert (spent.failure.category, spent.status, spent.model) == ("quota", 400, "claude-x")
+    assert 0 < spent.failure.resets_at - time.time() < 32 * 86_400
+    assert (slow.failure.category, slow.status) == ("throttle", 429)
+    assert 0 <= slow.failure.retry_after_ms <= 2000
+    assert spent.sent_order < slow.sent_order
+
+
+async def test_the_limits_of_counting_are_not_those_of_messages(at: Any) -> None:
+    limits = Limits(requests_per_minute=50)
+    _, client = await at.caller(Script(limits=limits))
+    async with client.post("/v1/messages/count_tokens", json=at.ask) as answer:
+        assert answer.status == 200
+    assert at.calls.limits.snapshot() is None
 
 
 async def test_an_answer_that_is_cut_is_cut(at: Any) -> None:

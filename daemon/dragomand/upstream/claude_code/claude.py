@@ -42,6 +42,7 @@ from dragomand.upstream.interface import (
     RunSpec,
     UpstreamError,
 )
+from dragomand.upstream.limits_heard import OnLimits, nobody
 
 
 class ClaudeCode:
@@ -90,6 +91,8 @@ class ClaudeCode:
         self._sockets = UnixSocketSupport()
         self.open_access: OpenAccess | None = None
         """Gives each run its access to the gateway; None, or no access: the key goes by file descriptor."""
+        self.on_limits: OnLimits = nobody
+        """Is told whatever any of the processes says of limits."""
         self._unclaimable: str | None = None
         """The world in which spares of no folder do not work."""
         self.on_pressure: Callable[[], None] = lambda: None
@@ -220,6 +223,7 @@ class ClaudeCode:
             self._gone,
             max_line_bytes=self._max_line_bytes,
             stall_s=self._stall_s,
+            on_limits=self.on_limits,
         )
         run.api_access = access
         self._runs.add(run)

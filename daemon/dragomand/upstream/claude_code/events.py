@@ -33,6 +33,7 @@ from dragomand.upstream.claude_code.wire import (
     User,
     as_json,
 )
+from dragomand.upstream.limits_heard import LimitsHeard
 
 _TOOL_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use")
 _QUIET = {"init", "status", "session_state_changed"}
@@ -64,8 +65,13 @@ class Translator:
         self.model: str | None = None
         """Who answered last."""
 
-    def translate(self, frame: AnyFrame | None, line: bytes) -> None:
-        """Publish what *frame*, decoded from *line*, says; what nobody knows goes through as it is."""
+    def translate(self, frame: AnyFrame | None, line: bytes, heard: LimitsHeard | None = None) -> None:
+        """Publish what *frame*, decoded from *line*, says; what nobody knows goes through as it is.
+
+        *heard* is what it says of limits: each of its windows is told.
+        """
+        if heard is not None and isinstance(frame, RateLimitEvent):
+            self._limits(heard)
         if not self._understands(frame):
             self._sink(Raw(frame=as_json(line)[0]))
 
@@ -80,18 +86,18 @@ class Translator:
             return frame.is_replay or self._results(frame)
         if isinstance(frame, System):
             return self._news(frame)
-        if isinstance(frame, RateLimitEvent):
-            info = frame.rate_limit_info
+        return isinstance(frame, Lifecycle | KeepAlive | RateLimitEvent)
+
+    def _limits(self, heard: LimitsHeard) -> None:
+        for window in heard.windows:
             self._sink(
                 RateLimit(
-                    window=info.rate_limit_type,
-                    status=info.status,
-                    resets_at=info.resets_at,
-                    utilization=info.utilization,
+                    window=window.name,
+                    status=window.status or "unknown",
+                    resets_at=window.resets_at,
+                    utilization=window.utilization,
                 )
             )
-            return True
-        return isinstance(frame, Lifecycle | KeepAlive)
 
     # an answer, piece by piece
 

@@ -7,8 +7,9 @@ status, the terminal reason and the category of the error.
 from dataclasses import dataclass
 
 from dragomand.upstream import failures
-from dragomand.upstream.claude_code.wire import RateLimitEvent, Result, System
+from dragomand.upstream.claude_code.wire import Result, System
 from dragomand.upstream.interface import Failure, FailureCategory
+from dragomand.upstream.limits_heard import DAY_S, LimitsHeard
 
 _BY_CATEGORY: dict[str, FailureCategory] = {
     "authentication_failed": "auth",
@@ -25,6 +26,8 @@ _BY_CATEGORY: dict[str, FailureCategory] = {
     "max_output_tokens": "caller",
 }
 _LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
+USED_UP = "usage_limit_reached"
+"""Claude Code's word for an error by which a limit window refuses."""
 _ABORTED = ("aborted_streaming", "aborted_tools")
 
 
@@ -34,22 +37,20 @@ class Hints:
 
     category: str | None = None
     """The category that Claude Code gave, in its error message or a retry."""
-    retry_after_ms: int | None = None
-    """What Claude Code waited before its retry: the server's `retry-after`, where it gave one."""
-    resets_at: float | None = None
-    refused_window: bool = False
-    """A limit window was reported as used up."""
+    code: str | None = None
+    """The API's own code, in Claude Code's error message."""
+    pause_s: float | None = None
+    """What Claude Code waited before its last retry: the server's `retry-after`, where it gave one."""
+    used_up: Failure | None = None
+    """The limit window that was last reported as used up, and not as anything else since."""
 
-    def note_retry(self, frame: System) -> None:
-        """Remember what an `api_retry` says."""
-        self.category = frame.error or self.category
-        if frame.retry_delay_ms is not None:
-            self.retry_after_ms = max(0, round(frame.retry_delay_ms))
-
-    def note_window(self, frame: RateLimitEvent) -> None:
-        """Remember what is said of a limit window."""
-        self.refused_window = frame.rate_limit_info.status == "rejected"
-        self.resets_at = frame.rate_limit_info.resets_at if self.refused_window else None
+    def note(self, heard: LimitsHeard) -> None:
+        """Remember what a frame says of limits."""
+        failure = heard.failure
+        if heard.windows or (failure is not None and failure.category == "quota"):
+            self.used_up = failure
+        if heard.retry_after_s is not None:
+            self.pause_s = heard.retry_after_s
 
 
 def is_aborted(result: Result) -> bool:
@@ -57,19 +58,42 @@ def is_aborted(result: Result) -> bool:
     return result.terminal_reason in _ABORTED
 
 
-def classify(result: Result, hints: Hints) -> Failure | None:
-    """Return why the turn failed; None if it did not."""
+def classify(result: Result, hints: Hints, now: float | None = None) -> Failure | None:
+    """Return why the turn failed; None if it did not. *now*, Unix seconds, is for dates in words."""
     if not result.is_error:
         return None
     status = result.api_error_status
     message = _message(result)
     category = _category(result, hints, message)
+    used_up = hints.used_up if category == "quota" else None
+    resets_at = None if used_up is None else used_up.resets_at
+    if category == "quota" and resets_at is None and now is not None:
+        words = _words(result, hints, message)
+        resets_at = failures.regained_at(words, now) or failures.month_ends_at(words, now)
+    pause_s = hints.pause_s if category == "throttle" else None
     return Failure(
         category,
         message,
         status=status,
-        retry_after_ms=hints.retry_after_ms if category == "throttle" else None,
-        resets_at=hints.resets_at if category == "quota" else None,
+        retry_after_ms=None if pause_s is None else round(min(pause_s, DAY_S) * 1000),
+        resets_at=resets_at,
+        window=None if used_up is None else used_up.window,
+    )
+
+
+def of_retry(frame: System, pause_s: float | None) -> Failure:
+    """Return why Claude Code repeats a call; *pause_s* is what it waits before it does."""
+    status = frame.error_status
+    category = _BY_CATEGORY.get(frame.error or "", "overload")
+    if status is not None and category not in ("quota", "auth"):
+        category = failures.by_status(status)
+    text = f"Claude Code repeats a call to its API ({frame.error or status or 'no answer'})."
+    waits = category == "throttle" and pause_s is not None
+    return Failure(
+        category,
+        text,
+        status=status,
+        retry_after_ms=round(min(pause_s, DAY_S) * 1000) if waits and pause_s is not None else None,
     )
 
 
@@ -77,15 +101,21 @@ def _category(result: Result, hints: Hints, message: str) -> FailureCategory:
     status = result.api_error_status
     if result.terminal_reason in _LIMITS_OF_THE_CALLER:
         return "caller"
-    # (The API's error code of a spend cap does not get through Claude Code, its words do.)
-    if status in (400, 402, 429) and (hints.refused_window or failures.is_spent(status, message)):
-        return "quota"
+    if status in (400, 402, 429):
+        words = _words(result, hints, message)
+        told = failures.category_of(status, result.api_error_type or "", words)
+        used_up = hints.used_up is not None or result.api_error == USED_UP
+        return "quota" if told == "throttle" and used_up else told
     if status is not None:
         return failures.by_status(status)
     if hints.category in _BY_CATEGORY:
         return _BY_CATEGORY[hints.category]
     # No answer at all: the connection failed, or broke off.
     return "overload" if result.terminal_reason == "api_error" else "protocol"
+
+
+def _words(result: Result, hints: Hints, message: str) -> str:
+    return f"{result.api_error_code or hints.code} {result.api_error} {message}"
 
 
 def _message(result: Result) -> str:

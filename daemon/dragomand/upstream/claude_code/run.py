@@ -18,6 +18,7 @@ from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
+from dragomand.upstream.claude_code.limits import Listener
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
 from dragomand.upstream.claude_code.watchdog import Watchdog
@@ -44,6 +45,7 @@ from dragomand.upstream.interface import (
     TurnOutcome,
     UpstreamError,
 )
+from dragomand.upstream.limits_heard import OnLimits, nobody
 
 INTERRUPT_S = 5.0
 """How long, in seconds, Claude Code may take to end an interrupted turn; then its process is ended."""
@@ -69,10 +71,12 @@ class ClaudeCodeRun:
         *,
         max_line_bytes: int = MAX_LINE_BYTES,
         stall_s: float = STALL_S,
+        on_limits: OnLimits = nobody,
     ) -> None:
         """Describe the run; `start` starts it. *on_end* is called once, when the process is gone.
 
-        *stall_s* is how long, in seconds, Claude Code may say nothing in a turn while no tool runs.
+        *on_limits* is told what Claude Code says of limits, in a turn and between turns. *stall_s* is how
+        long, in seconds, Claude Code may say nothing in a turn while no tool runs.
         """
         self._spec = spec
         self._stall_s = stall_s
@@ -80,6 +84,7 @@ class ClaudeCodeRun:
         self._transcript = transcript
         self._redact = redact
         self._tell_end = on_end
+        self._limits = Listener(on_limits)
         self._lines = Lines(max_line_bytes)
         self._control = Control(self._write, ask)
         self._child: children.Child | None = None
@@ -266,8 +271,10 @@ class ClaudeCodeRun:
         else:
             self._note(frame, line)
             turn = self._turn
+            model = (turn and turn.model) or self._spec.model
+            heard = self._limits.hear(frame, model, first_hand=self.api_access is None)
             if turn is not None and not turn.outcome.done():
-                turn.take(frame, line)
+                turn.take(frame, line, heard)
             elif frame is None or isinstance(frame, Result):
                 self._refusal = frame or self._refusal
                 self.stray_frames += 1

@@ -1,6 +1,7 @@
 """One turn of a run: from the message that was sent to the outcome, whatever ends it."""
 
 import asyncio
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,13 @@ from dragomand.upstream.claude_code.wire import (
     Assistant,
     Lifecycle,
     ModelUsage,
-    RateLimitEvent,
     Result,
     System,
     TokenCounts,
     encode,
 )
 from dragomand.upstream.interface import EventSink, Failure, TurnOutcome
+from dragomand.upstream.limits_heard import LimitsHeard
 
 
 def message_uuid(message_id: str) -> str:
@@ -94,8 +95,18 @@ class Turn:
         """Nothing came for too long: whatever ends the turn now, it has failed with *failure*."""
         self._stall = failure
 
-    def take(self, frame: AnyFrame | None, line: bytes) -> None:
-        """Take a frame that is no control frame; not once the outcome is there."""
+    @property
+    def model(self) -> str | None:
+        """Who answered last."""
+        return self._translator.model
+
+    def take(self, frame: AnyFrame | None, line: bytes, heard: LimitsHeard | None = None) -> None:
+        """Take a frame that is no control frame, and what was *heard* of limits in it.
+
+        Not once the outcome is there.
+        """
+        if heard is not None:
+            self._hints.note(heard)
         if isinstance(frame, Result):
             if self._is_mine(frame):
                 self._end(frame)
@@ -103,13 +114,11 @@ class Turn:
         if isinstance(frame, Lifecycle) and frame.command_uuid == self._uuid:
             self._lifecycle(frame.state)
         elif isinstance(frame, System) and frame.subtype == "api_retry":
-            self._hints.note_retry(frame)
+            self._hints.category = frame.error or self._hints.category
         elif isinstance(frame, Assistant) and frame.error is not None:
-            self._hints.category = frame.error
-        elif isinstance(frame, RateLimitEvent):
-            self._hints.note_window(frame)
+            self._hints.category, self._hints.code = frame.error, frame.api_error_code
         try:
-            self._translator.translate(frame, line)
+            self._translator.translate(frame, line, heard)
         except Exception as wrong:  # noqa: BLE001 (the sink's; it is raised to whoever sent the message)
             if not self.outcome.done():  # a message that was not taken has ended the turn just now
                 self.outcome.set_exception(wrong)
@@ -150,7 +159,7 @@ class Turn:
     def _end(self, result: Result) -> None:
         cost = self._costs.settle(result)
         stopped = result.is_error and (self.interrupted or is_aborted(result))
-        failure = None if stopped else classify(result, self._hints)
+        failure = None if stopped else classify(result, self._hints, time.time())
         if stopped and self._stall is not None:
             stopped, failure = False, self._stall
         said = self._translator.text

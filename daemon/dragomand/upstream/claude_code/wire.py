@@ -136,6 +136,12 @@ class Assistant(Frame, tag="assistant", kw_only=True):
     error: str | None = None
     """A category, when this is no answer but the text of an error."""
     is_api_error_message: bool = False
+    api_error: str | None = None
+    """Claude Code's own word for an error of the API, e.g. `usage_limit_reached`."""
+    api_error_code: str | None = None
+    """`error.details.error_code` as the API gave it."""
+    api_error_params: Any = None
+    """What goes with it; `rate_limit_info` is what the refusal said of the windows."""
 
 
 class User(Frame, tag="user", kw_only=True):
@@ -152,6 +158,7 @@ class System(Frame, tag="system", kw_only=True):
     model: str | None = None
     claude_code_version: str | None = None
     attempt: int = 0
+    max_retries: int | None = None
     retry_delay_ms: float | None = None
     error_status: int | None = None
     error: str | None = None
@@ -165,16 +172,24 @@ class Lifecycle(Frame, tag="command_lifecycle", kw_only=True):
 
 
 class RateLimitInfo(msgspec.Struct, rename="camel"):
-    """One limit window."""
+    """What the provider says of the limit windows. Nothing in it is trusted before `limits` has judged it."""
 
-    status: str = ""
-    resets_at: float | None = None
-    rate_limit_type: str | None = None
-    utilization: float | None = None
+    status: Any = None
+    """Of the window that decides."""
+    resets_at: Any = None
+    rate_limit_type: Any = None
+    utilization: Any = None
+    unified_windows: Any = None
+    """Every window by its name: `{utilization, resetsAt, status, surpassedThreshold}`."""
+    overage_status: Any = None
+    is_using_overage: Any = None
+    """What is beyond the window is being paid for: requests are answered although it is `rejected`."""
+    error_code: Any = None
+    """`credits_required`: what is refused is this request alone, for what is not in the plan."""
 
 
 class RateLimitEvent(Frame, tag="rate_limit_event", kw_only=True):
-    """News about a limit window."""
+    """News about the limit windows."""
 
     rate_limit_info: RateLimitInfo
 
@@ -186,6 +201,9 @@ class Result(Frame, tag="result", kw_only=True):
     subtype: str = ""
     api_error_status: int | None = None
     api_error_type: str | None = None
+    api_error: str | None = None
+    """Claude Code's own word, e.g. `usage_limit_reached`."""
+    api_error_code: str | None = None
     terminal_reason: str | None = None
     result: str | None = None
     errors: list[Any] | None = None

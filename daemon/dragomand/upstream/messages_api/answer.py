@@ -2,6 +2,7 @@
 brought of a block is one event, and none at all while nobody watches."""
 
 import re
+import time
 from collections.abc import Callable
 
 from dragoman_protocol.session import Usage
@@ -161,7 +162,7 @@ class Answer:
         elif isinstance(event, MessageStop):
             self.complete = True
         elif isinstance(event, ErrorEvent):
-            self.failure = failures.of_event(event.error.type, event.error.message, None)
+            self.failure = failures.of_event(event.error.type, event.error.message, None, time.time())
         return kind is not Ping
 
     def _grow(self, event: BlockDelta) -> None:

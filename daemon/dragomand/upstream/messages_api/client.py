@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from dragoman_protocol.content import Prompt
 
-from dragomand.upstream import failures
 from dragomand.upstream.interface import AskPermission, Failure, RunSpec, UpstreamError
+from dragomand.upstream.limits_heard import OnLimits, nobody
 from dragomand.upstream.messages_api.request import count_body, headers_of
-from dragomand.upstream.messages_api.run import MessagesRun, client_error, read_some
+from dragomand.upstream.messages_api.run import MessagesRun, client_error, heard_of, read_some, refused
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.models import resolve
 
@@ -36,6 +36,8 @@ class MessagesApi:
         """Ask *api_key* for the key at every call; nothing is loaded or connected yet."""
         self._api_key = api_key
         self._settings = settings or DirectSettings()
+        self.on_limits: OnLimits = nobody
+        """Is told what every answer says of the provider's limits."""
         self._session: aiohttp.ClientSession | None = None
         self._loading = asyncio.Lock()
         self._runs: set[MessagesRun] = set()
@@ -46,7 +48,7 @@ class MessagesApi:
         del ask  # there are no tools
         self._key()
         session = await self._client()
-        run = MessagesRun(spec, session, self._api_key, self._settings, self._runs.discard)
+        run = MessagesRun(spec, session, self._api_key, self._settings, self._runs.discard, self.on_limits)
         self._runs.add(run)
         return run
 
@@ -56,6 +58,7 @@ class MessagesApi:
         Raises `UpstreamError`.
         """
         session = await self._client()
+        model, sent_order = resolve(spec.model or self._settings.model), time.monotonic_ns()
         body = count_body(spec, prompt, self._settings)
         url = self._settings.url("/v1/messages/count_tokens")
         try:
@@ -63,9 +66,10 @@ class MessagesApi:
                 asyncio.timeout(COUNT_TIMEOUT_S),
                 session.post(url, data=body, headers=headers_of(self._key()), allow_redirects=False) as got,
             ):
-                said = await read_some(got)
+                # (Counting has limits of its own: what its headers say is not true of messages.)
                 if got.status != 200:
-                    raise UpstreamError(failures.of_response(got.status, got.headers, said, time.time()))
+                    raise UpstreamError(await refused(got, heard_of(got, sent_order, model), nobody))
+                said = await read_some(got)
         except TimeoutError:
             failure = Failure("overload", f"Tokens were not counted within {COUNT_TIMEOUT_S:g} s.")
             raise UpstreamError(failure) from None
@@ -77,7 +81,7 @@ class MessagesApi:
         except msgspec.MsgspecError as wrong:
             failure = Failure("protocol", f"The Messages API did not count: {wrong}.")
             raise UpstreamError(failure) from None
-        return counted, resolve(spec.model or self._settings.model)
+        return counted, model
 
     async def close(self) -> None:
         """Break off every call and close every connection."""

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dragoman_protocol.content import Prompt
+from msgspec.structs import replace
 
-from dragomand.upstream import failures
+from dragomand.upstream import failures, limit_headers
 from dragomand.upstream.interface import EventSink, Failure, HistoryMessage, RunSpec, TurnOutcome
+from dragomand.upstream.limits_heard import LimitsHeard, OnLimits, nobody
 from dragomand.upstream.messages_api.answer import Answer
 from dragomand.upstream.messages_api.request import headers_of, message_body
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.messages_api.watchdog import Watchdog
+from dragomand.upstream.models import resolve
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,14 +36,19 @@ class MessagesRun:
         api_key: Callable[[], str | None],
         settings: DirectSettings,
         on_end: Callable[["MessagesRun"], None],
+        on_limits: OnLimits = nobody,
     ) -> None:
-        """Talk through *session*; *api_key* is asked for each call and never kept."""
+        """Talk through *session*; *api_key* is asked for each call and never kept.
+
+        *on_limits* is told what each answer says of the provider's limits, when its head is there.
+        """
         self._spec = spec
         self._session = session
         self._url = settings.url("/v1/messages")
         self._api_key = api_key
         self._settings = settings
         self._tell_end = on_end
+        self._on_limits = on_limits
         self._messages = list(spec.history)
         self._task: asyncio.Task[TurnOutcome] | None = None
         self._interrupted = False
@@ -72,12 +80,11 @@ class MessagesRun:
 
     async def send(self, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:
         """Run one turn; see `UpstreamRun.send`. One call, which is not repeated."""
-        del message_id  # the API knows none
         if self._task is not None:
             raise RuntimeError("A turn is running on this run already.")
         self._interrupted = False
         asked = HistoryMessage("user", prompt)
-        task = self._task = asyncio.create_task(self._call(asked, sink))
+        task = self._task = asyncio.create_task(self._call(asked, message_id, sink))
         try:
             outcome = await task
         finally:
@@ -108,7 +115,7 @@ class MessagesRun:
 
     # -- one call
 
-    async def _call(self, asked: HistoryMessage, sink: EventSink) -> TurnOutcome:
+    async def _call(self, asked: HistoryMessage, message_id: str, sink: EventSink) -> TurnOutcome:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
@@ -117,7 +124,7 @@ class MessagesRun:
         began = loop.time()
         failure: Failure | None = None
         try:
-            failure = await self._exchange(asked, answer, watchdog)
+            failure = await self._exchange(asked, message_id, answer, watchdog)
         except asyncio.CancelledError:
             if watchdog.late is not None and not self._interrupted:
                 failure = Failure("overload", f"The Messages API {watchdog.late}.")
@@ -129,18 +136,23 @@ class MessagesRun:
             watchdog.stop()
         return _outcome(answer, failure, round((loop.time() - began) * 1000))
 
-    async def _exchange(self, asked: HistoryMessage, answer: Answer, watchdog: Watchdog) -> Failure | None:
+    async def _exchange(
+        self, asked: HistoryMessage, message_id: str, answer: Answer, watchdog: Watchdog
+    ) -> Failure | None:
         """Make the call and read its answer to the end; returns why there is none."""
         key = self._api_key()
         if key is None:
             return Failure("auth", "The daemon holds no API key any more.")
+        sent_order = time.monotonic_ns()
         body = message_body(self._spec, [*self._messages, asked], self._settings)
         async with self._session.post(
             self._url, data=body, headers=headers_of(key), allow_redirects=False
         ) as response:
+            model = resolve(self._spec.model or self._settings.model)
+            heard = replace(heard_of(response, sent_order, model), message_id=message_id)
             if response.status != 200:
-                said = await read_some(response)
-                return failures.of_response(response.status, response.headers, said, time.time())
+                return await refused(response, heard, self._on_limits)
+            self._on_limits(heard)
             if response.content_type != "text/event-stream":
                 return Failure("protocol", f"The Messages API sent {response.content_type}, no stream.")
             content = response.content
@@ -159,6 +171,21 @@ class MessagesRun:
                 except TimeoutError:
                     pass
         return None
+
+
+def heard_of(response: "aiohttp.ClientResponse", sent_order: int, model: str) -> LimitsHeard:
+    """Return what an answer's headers say of the provider's limits."""
+    given = response.headers.items()
+    return limit_headers.read(
+        given, sent_order=sent_order, now=time.time(), status=response.status, model=model
+    )
+
+
+async def refused(response: "aiohttp.ClientResponse", heard: LimitsHeard, tell: OnLimits) -> Failure:
+    """Return why an answer is no success, after *tell* was told; its headers said what was *heard*."""
+    failure = failures.of_answer(response.status, heard, await read_some(response))
+    tell(replace(heard, failure=failure))
+    return failure
 
 
 def client_error() -> type[Exception]:

@@ -60,6 +60,7 @@ class World:
     deny = staticmethod(deny)
     allow = staticmethod(allow)
     events = Events
+    api = ApiSettings
 
     @property
     def cwd(self) -> Path:

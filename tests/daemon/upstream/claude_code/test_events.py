@@ -17,7 +17,8 @@ from dragoman_protocol.stream import (
     ToolUse,
 )
 from dragomand.upstream.claude_code.events import Translator
-from dragomand.upstream.claude_code.wire import decode
+from dragomand.upstream.claude_code.limits import heard
+from dragomand.upstream.claude_code.wire import RateLimitEvent, System, decode
 
 
 class Told:
@@ -27,7 +28,11 @@ class Told:
 
     def frame(self, **frame: Any) -> bytes:
         line = json.dumps(frame).encode()
-        self.translator.translate(decode(line), line)
+        decoded = decode(line)
+        found = None
+        if isinstance(decoded, RateLimitEvent | System):
+            found = heard(decoded, sent_order=0, now=1_800_000_000.0, model=None)
+        self.translator.translate(decoded, line, found)
         return line
 
     def api(self, **event: Any) -> bytes:
@@ -212,9 +217,12 @@ def test_retries_and_limits(told: Told) -> None:
     told.frame(type="system", subtype="api_retry", attempt=2, retry_delay_ms=533.6, error="overloaded")
     told.frame(type="system", subtype="api_retry", attempt=3)
     info = {"status": "rejected", "resetsAt": 1800000000, "rateLimitType": "five_hour", "utilization": 1.0}
-    told.frame(type="rate_limit_event", rate_limit_info=info)
+    week = {"utilization": 0.3, "resetsAt": 1800000007, "status": "brand new"}
+    windows = {"seven_day": week, "five_hour": {"utilization": 0.9, "resetsAt": 1}}
+    told.frame(type="rate_limit_event", rate_limit_info={**info, "unifiedWindows": windows})
     assert told.events == [
         Retrying(attempt=2, category="overloaded", retry_after_ms=534),
         Retrying(attempt=3, category="unknown"),
         RateLimit(window="five_hour", status="rejected", resets_at=1800000000, utilization=1.0),
+        RateLimit(window="seven_day", status="unknown", resets_at=1800000007, utilization=0.3),
     ]

@@ -3,8 +3,14 @@
 from typing import Any
 
 import pytest
-from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted
-from dragomand.upstream.claude_code.wire import RateLimitEvent, RateLimitInfo, Result, System
+from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted, of_retry
+from dragomand.upstream.claude_code.wire import Result, System
+from dragomand.upstream.interface import Failure
+from dragomand.upstream.limits_heard import LimitsHeard, Window
+
+NOW = 1_800_000_000.0
+FEBRUARY = 1_801_440_000.0
+REGAIN = "You will regain access on 2027-02-01 at 00:00 UTC"
 
 
 def failed(**more: Any) -> Result:
@@ -56,33 +62,80 @@ def test_classes(result: Result, hint: str | None, category: str) -> None:
     assert failure.message
 
 
+def heard(**more: Any) -> LimitsHeard:
+    return LimitsHeard(sent_order=1, heard_at=NOW, **more)
+
+
+USED_UP = Failure("quota", "used up", resets_at=NOW + 60, window="five_hour")
+
+
 def test_a_refused_window_is_a_quota_with_its_reset() -> None:
-    hints = Hints(retry_after_ms=5)
-    hints.note_window(
-        RateLimitEvent(rate_limit_info=RateLimitInfo(status="rejected", resets_at=1_800_000_000))
-    )
+    hints = Hints(pause_s=5)
+    hints.note(heard(windows=(Window("five_hour", "rejected"),), failure=USED_UP))
     failure = classify(failed(api_error_status=429), hints)
     assert failure is not None
-    assert (failure.category, failure.resets_at) == ("quota", 1_800_000_000)
+    assert (failure.category, failure.resets_at, failure.window) == ("quota", NOW + 60, "five_hour")
     assert failure.retry_after_ms is None
-    hints.note_window(
-        RateLimitEvent(rate_limit_info=RateLimitInfo(status="allowed", resets_at=1_900_000_000))
-    )
+    hints.note(heard(retry_after_s=4.0, failure=Failure("throttle", "slow")))
+    assert hints.used_up == USED_UP  # a retry says nothing of windows
+    hints.note(heard(windows=(Window("five_hour", "allowed"),)))
     failure = classify(failed(api_error_status=429), hints)
     assert failure is not None
-    assert (failure.category, failure.resets_at, failure.retry_after_ms) == ("throttle", None, 5)
+    assert (failure.category, failure.resets_at, failure.retry_after_ms) == ("throttle", None, 4000)
+
+
+@pytest.mark.parametrize(
+    ("result", "category", "resets_at"),
+    [
+        (failed(api_error_status=429, api_error="usage_limit_reached"), "quota", None),
+        (failed(api_error_status=429, api_error_type="billing_error"), "quota", None),
+        (failed(api_error_status=429, api_error="model_requires_usage_credits"), "caller", None),
+        (failed(api_error_status=429, result="your account's monthly spend limit"), "quota", FEBRUARY),
+        (failed(api_error_status=400, result=f"API usage limits. {REGAIN}."), "quota", FEBRUARY),
+        (failed(api_error_status=400, result="API usage limits."), "quota", None),
+    ],
+)  # fmt: skip
+def test_quotas_by_words(result: Result, category: str, resets_at: float | None) -> None:
+    failure = classify(result, Hints(), NOW)
+    assert failure is not None
+    assert (failure.category, failure.resets_at) == (category, resets_at)
+    undated = classify(result, Hints())
+    assert undated is not None
+    assert undated.resets_at is None
 
 
 def test_the_wait_before_the_last_retry_is_the_hint() -> None:
     hints = Hints()
-    hints.note_retry(System(subtype="api_retry", retry_delay_ms=1222.4, error="rate_limit"))
-    hints.note_retry(System(subtype="api_retry"))
+    hints.note(heard(retry_after_s=1.2224, failure=Failure("throttle", "slow")))
+    hints.note(heard(failure=Failure("throttle", "slow")))
     failure = classify(failed(api_error_status=429), hints)
     assert failure is not None
-    assert (hints.category, failure.retry_after_ms) == ("rate_limit", 1222)
+    assert failure.retry_after_ms == 1222
     overload = classify(failed(api_error_status=529), hints)
     assert overload is not None
     assert overload.retry_after_ms is None  # its own back-off, not the server's word
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "category", "pause"),
+    [
+        (429, "rate_limit", "throttle", 1200),
+        (529, "overloaded", "overload", None),
+        (500, "server_error", "overload", None),
+        (None, "unknown", "overload", None),
+        (None, None, "overload", None),
+        (401, "authentication_failed", "auth", None),
+        (429, "billing_error", "quota", None),
+        (529, "rate_limit", "overload", None),
+        (None, "rate_limit", "throttle", 1200),
+    ],
+)
+def test_retries(status: int | None, error: str | None, category: str, pause: int | None) -> None:
+    frame = System(subtype="api_retry", error=error, error_status=status)
+    failure = of_retry(frame, 1.2)
+    assert (failure.category, failure.status, failure.retry_after_ms) == (category, status, pause)
+    assert failure.message
+    assert of_retry(frame, None).retry_after_ms is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dragoman_protocol.content import DocumentBlock, TextBlock
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
 from dragomand.upstream.claude_code.wire import ModelUsage, Result, TokenCounts, decode
 from dragomand.upstream.interface import Failure
+from dragomand.upstream.limits_heard import LimitsHeard, Window
 
 
 def take(turn: Turn, **frame: Any) -> None:
@@ -83,12 +84,14 @@ async def test_usage_counts_every_model_once() -> None:
 
 async def test_a_limit_window_is_remembered_for_the_failure() -> None:
     one = turn()
-    info = {"status": "rejected", "resetsAt": 1_800_000_000}
-    take(one, type="rate_limit_event", rate_limit_info=info)
+    used_up = Failure("quota", "used up", resets_at=1_800_000_000, window="seven_day")
+    said = LimitsHeard(1, 1.0, windows=(Window("seven_day", "rejected"),), failure=used_up)
+    one.take(decode(b'{"type":"rate_limit_event","rate_limit_info":{}}'), b"{}", said)
     take(one, type="result", is_error=True, api_error_status=429, terminal_reason="api_error")
     failure = one.outcome.result().failure
     assert failure is not None
     assert (failure.category, failure.resets_at) == ("quota", 1_800_000_000)
+    assert failure.window == "seven_day"
 
 
 @pytest.mark.parametrize("state", ["cancelled", "discarded", "refused"])

@@ -28,6 +28,7 @@ FAULTS: list[tuple[Any, str, int | None, int]] = [
     (Status(422), "caller", 422, 1206),
     ("rate_limited", "throttle", 429, 1203),
     ("rate_limited_date", "throttle", 429, 1203),
+    ("rate_limited_ms", "throttle", 429, 1203),
     ("rate_limited_bare", "throttle", 429, 1203),
     ("spend_cap", "quota", 429, 1204),
     ("server_error", "overload", 500, 1205),
