@@ -104,8 +104,7 @@ class Lines(Generic[T]):
         return self.heap[0][2]
 
     def add(self, line: Line[T], entry: Entry[T]) -> None:
-        """Line *entry* up."""
-        entry.waits = True
+        """Line *entry* up; it is new: one that was taken out is never lined up again."""
         heappush(line.entries, entry)
         line.waiting += 1
         self.waiting += 1

@@ -141,8 +141,10 @@ class FairQueue(Generic[T]):
         if entry is None:
             return False
         group = entry.line.group
-        entry.line = group.line(entry.line.client)
-        group.add(entry.line, entry)
+        line = group.line(entry.line.client)
+        # A new entry: the old one may still be in the line, to be skipped.
+        self._entries[id(item)] = again = Entry(item, line, entry.arrived, entry.cost)
+        group.add(line, again)
         return True
 
     # -- whose turn it is

@@ -19,7 +19,7 @@ JITTER = 0.1
 JITTER_LEAST_S, JITTER_MOST_S = 1.0, 60.0
 UNKNOWN_S = 3600.0
 """When to try where the provider gives no instant."""
-MOST_PARK_S = 40 * 86_400.0
+MOST_PARK_S = 100 * 86_400.0
 """A later reset is not believed: then it is as if none was given."""
 MOST_WINDOWS = 16
 """How many windows are kept; the one heard of longest ago gives way."""

@@ -110,7 +110,7 @@ class Charge:
     __slots__ = ("_generation", "_input", "_marks", "_open", "_output", "_trial", "order")
 
     def __init__(self, order: int, estimate: Estimate, generation: int, trial: bool) -> None:
-        """Belong to the *order*-th call that was sent; made by `RateLimiter.take` alone."""
+        """Belong to the call sent as the *order*-th; made by `RateLimiter.take` alone."""
         self.order = order
         self._input = estimate.input_tokens
         self._output = estimate.output_tokens
@@ -155,7 +155,7 @@ class RateLimiter:
             limit.change(amount, amount / seconds, now)
 
     def learn(self, order: int, windows: Mapping[str, Window], now: float, wall: float) -> None:
-        """Merge what the answer to the *order*-th call says (`Charge.order`). Unknown names are left out."""
+        """Merge what the answer to a call says; *order* is its `Charge.order`. Unknown names are left out."""
         if order < self._merged:
             self.stale += 1
             return
@@ -199,9 +199,12 @@ class RateLimiter:
                 longest, binds = math.inf, "trial"
         return NOW if binds is None else When(now + longest, binds)
 
-    def take(self, estimate: Estimate, now: float) -> Charge:
-        """Take *estimate* from every bucket, for a call that is sent now. Ask `when` before."""
-        self._order += 1
+    def take(self, estimate: Estimate, now: float, order: int = 0) -> Charge:
+        """Take *estimate* from every bucket, for a call that is sent now. Ask `when` before.
+
+        *order* says where the call stands among all that are sent, as `learn` is told it; 0: after the last.
+        """
+        self._order = max(self._order + 1, order)
         trial = self._trials is not None
         charge = Charge(self._order, estimate, self._generation, trial)
         marks = charge._marks

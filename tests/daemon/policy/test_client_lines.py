@@ -1,4 +1,4 @@
-"""The lines of one class: what they remember, and how long. In what order they are served: `test_fair_queue`."""
+"""The lines of one class: what they remember, and how long. How they are served: `test_fair_queue`."""
 
 from collections.abc import Callable
 

@@ -284,6 +284,15 @@ def test_what_is_parked_keeps_its_place_and_counts() -> None:
     assert drained(queue) == ["a0", "a2"]
 
 
+def test_what_was_parked_waits_once() -> None:
+    queue = filled(("ann", "batch", "a0"), ("ann", "batch", "a1"))
+    for _ in range(3):
+        queue.park("a0")
+        queue.unpark("a0")
+    assert [queue.position(item) for item in ("a0", "a1")] == [0, 1]
+    assert drained(queue) == ["a0", "a1"]
+
+
 def test_what_is_parked_can_be_given_up() -> None:
     queue = filled(("ann", "batch", "a0"))
     queue.park("a0")

@@ -119,6 +119,16 @@ def test_an_older_answer_is_ignored() -> None:
     assert limiter.stale == 1
 
 
+def test_whoever_counts_sendings_otherwise_may_say_so() -> None:
+    limiter = learned(requests=600)
+    orders = [limiter.take(ONE, 0.0, order).order for order in (5_000, 7_000, 7_000, 0)]
+    assert orders == [5_000, 7_000, 7_001, 7_002], "later is always more"
+    limiter.learn(7_000, {"requests": Window(600, 40)}, 0.0, WALL)
+    assert levels(limiter, 0.0) == {"requests": 38}, "two were sent later"
+    limiter.learn(5_000, {"requests": Window(600, 1)}, 0.0, WALL)
+    assert limiter.stale == 1
+
+
 def test_a_changed_limit_is_followed() -> None:
     limiter = learned(requests=60)
     limiter.learn(1, {"requests": Window(120)}, 0.0, WALL)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from dragoman_protocol.content import Prompt
-from msgspec.structs import replace
 
 from dragomand.upstream.interface import (
     ApiCall,
