@@ -27,7 +27,7 @@ from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
 from dragomand.door_config import door_settings, values_of
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, Keeper, family_of, replay
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -66,12 +66,14 @@ from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.endpoint import DEFAULT_URL, proxy_for
 from dragomand.upstream.interface import PoolState, Upstream
+from dragomand.upstream.limits_heard import LimitsHeard
 from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
 
+HOUR_S = 3600.0
 BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -104,6 +106,7 @@ class Engine:
         self.admission = Admission(
             door_settings(values_of(config)), clock=clock_that_never_sleeps
         )
+        self.keeper = Keeper(self.admission, store, logger)
         self.provider_limits = ProviderLimits()
         self.calls = Calls(
             self.admission,
@@ -139,6 +142,18 @@ class Engine:
         """Whether a turn runs or waits, or a call of another program."""
         working = self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
         return working or self.admission.calls.running > 0
+
+    async def take_up(self, store: Store) -> None:
+        """Go on with what an earlier life has used up of the limits."""
+        await self.keeper.load()
+        replay(self.admission, self.auth.credential, await store.turns_started(time.time() - HOUR_S))
+
+    def overhear(self, heard: LimitsHeard) -> None:
+        """Take what Claude Code says of limits. Of calls through the gateway the gateway says more."""
+        self.provider_limits.hear(heard)
+        if self.auth.api_key() is None:
+            models = family_of(heard.model)
+            self.admission.hearing.overheard(self.auth.credential, models, heard)
 
     def stop_all(self) -> None:
         """End every turn, queue place, question and process; each turn still gets its terminal event."""
@@ -246,10 +261,13 @@ class App:
                 tasks=tasks,
                 logger=logger,
             )
+            await engine.take_up(store)
+            tasks.start_soon(engine.keeper.keep)
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
-            upstream.on_limits = direct.on_limits = engine.provider_limits.hear
+            upstream.on_limits = engine.overhear
+            direct.on_limits = engine.provider_limits.hear
             app = cls(
                 config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
             )
@@ -261,6 +279,7 @@ class App:
                     await upstream.close()
                     await direct.close()
                     await gateway.close()
+                    await engine.keeper.close()
 
     # -- its life
 
