@@ -20,10 +20,8 @@ from .pool import Pool, ProviderBreaker
 from .turn_gate import HOUR_S, ONE
 
 KEY = "limits/door"
-LEASE_S = 1.0
-"""Rates are written at most so often; what is urgent comes sooner."""
 APART_S = 0.05
-"""No two writes are nearer to each other."""
+"""How long, in seconds, two writes are apart at least: a kill forgets what was let in since, no more."""
 NOTHING = Estimate()
 
 
@@ -74,11 +72,9 @@ class Keeper:
         self._door = door
         self._store = store
         self._logger = logger
-        self._used = anyio.Event()
-        self._urgent = anyio.Event()
+        self._changed = anyio.Event()
         self._keeping = anyio.CancelScope()
-        door.on_change = self._note_urgent
-        door.call_gate.on_used = self._note_used
+        door.on_change = door.call_gate.on_used = self._note
 
     async def load(self) -> None:
         """Take up what an earlier life has written. What cannot be read is passed over."""
@@ -96,10 +92,8 @@ class Keeper:
         """Write whenever something has changed, until `close`."""
         with self._keeping:
             while True:
-                await self._used.wait()
-                with anyio.move_on_after(LEASE_S):
-                    await self._urgent.wait()
-                self._used, self._urgent = anyio.Event(), anyio.Event()
+                await self._changed.wait()
+                self._changed = anyio.Event()
                 await self._write(clean=False)
                 await anyio.sleep(APART_S)
 
@@ -114,12 +108,8 @@ class Keeper:
         except Exception as failed:  # noqa: BLE001 - a full disk must not stop what goes on in memory
             self._logger.warning("limits are not written down", extra={"reason": str(failed)})
 
-    def _note_urgent(self) -> None:
-        self._used.set()
-        self._urgent.set()
-
-    def _note_used(self) -> None:
-        self._used.set()
+    def _note(self) -> None:
+        self._changed.set()
 
 
 def replay(door: Admission, credential: str, starts: Iterable[float]) -> None:
