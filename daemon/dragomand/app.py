@@ -28,7 +28,7 @@ from dragoman_protocol.methods import METHODS
 
 from dragomand.config import Config, read_api_key
 from dragomand.door_config import changeable, door_settings, values_of
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, Keeper, family_of, replay
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth
@@ -74,12 +74,14 @@ from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.endpoint import DEFAULT_URL, proxy_for
 from dragomand.upstream.interface import PoolState, Upstream
+from dragomand.upstream.limits_heard import LimitsHeard
 from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
 
 
+HOUR_S = 3600.0
 BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -110,6 +112,7 @@ class Engine:
         self.auth = auth
         self.agents = agents
         self.admission = Admission(door_settings(values_of(config)), clock=clock_that_never_sleeps)
+        self.keeper = Keeper(self.admission, store, logger)
         self.limit_settings = LimitSettings(store, changeable(config), self._apply)
         self.provider_limits = ProviderLimits()
         self.notify: Callable[[Notice], None] = lambda _: None
@@ -153,11 +156,6 @@ class Engine:
         self.orchestrations = Orchestrations(self.queries)
         self.attachments = Attachments(self.sessions)
 
-    async def load(self) -> None:
-        """Take up what an earlier daemon has left of limits and budgets."""
-        await self.limit_settings.load()
-        await self.budgets.load()
-
     def _apply(self, values: Mapping[str, Any]) -> None:
         """Limits were set at run time, or at the start."""
         self.admission.apply(door_settings(values, self.limit_settings.clients))
@@ -169,6 +167,20 @@ class Engine:
         """Whether a turn runs or waits, or a call of another program."""
         working = self.queries.live > 0 or self.streams.busy or self.permissions.pending > 0
         return working or self.admission.calls.running > 0
+
+    async def take_up(self, store: Store) -> None:
+        """Go on with what an earlier life has set, and used up, of limits and budgets."""
+        await self.limit_settings.load()
+        await self.budgets.load()
+        await self.keeper.load()
+        replay(self.admission, self.auth.credential, await store.turns_started(time.time() - HOUR_S))
+
+    def overhear(self, heard: LimitsHeard) -> None:
+        """Take what Claude Code says of limits. Of calls through the gateway the gateway says more."""
+        self.provider_limits.hear(heard)
+        if self.auth.api_key() is None:
+            models = family_of(heard.model)
+            self.admission.hearing.overheard(self.auth.credential, models, heard)
 
     def stop_all(self) -> None:
         """End every turn, queue place, question and process; each turn still gets its terminal event."""
@@ -279,11 +291,13 @@ class App:
                 tasks=tasks,
                 logger=logger,
             )
-            await engine.load()
+            await engine.take_up(store)
+            tasks.start_soon(engine.keeper.keep)
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
-            upstream.on_limits = direct.on_limits = engine.provider_limits.hear
+            upstream.on_limits = engine.overhear
+            direct.on_limits = engine.provider_limits.hear
             app = cls(
                 config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
             )
@@ -295,6 +309,7 @@ class App:
                     await upstream.close()
                     await direct.close()
                     await gateway.close()
+                    await engine.keeper.close()
 
     # -- its life
 
@@ -336,7 +351,7 @@ class App:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission, engine.calls, engine.limit_settings),
+            **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
             **breaker_handlers(engine.admission),

@@ -278,9 +278,11 @@ class Budgets:
             return [_told(self._ledger.look(wanted, now))]
         await self._know([each for each in self.caps.single if each.name != EACH])
         held = [each for each in self._ledger.state(now) if scope in (None, each.scope.kind)]
-        wanted_states = [each for each in held if _is_capped(each) or each.scope.kind in ("hour", "day")]
-        order = sorted(wanted_states, key=lambda each: (-each.spent, each.scope))
-        return [_told(each) for each in order[:MOST_TOLD]]
+        return _list(each for each in held if _is_capped(each) or each.scope.kind in ("hour", "day"))
+
+    def capped(self) -> list[BudgetState]:
+        """Return the accounts in use that have a cap, those that spent most first."""
+        return _list(each for each in self._ledger.state(self._clock()) if _is_capped(each))
 
     async def set(self, scope: BudgetScope, key: str | None, limit_usd: float | None) -> BudgetState:
         """Set a cap for good. Raises `invalid_params`, `storage_full`, `storage_failed`."""
@@ -395,6 +397,11 @@ class Budgets:
 
 def _is_capped(state: AccountState) -> bool:
     return state.cap is not None and state.cap < NO_CAP
+
+
+def _list(states: Iterable[AccountState]) -> list[BudgetState]:
+    order = sorted(states, key=lambda each: (-each.spent, each.scope))
+    return [_told(each) for each in order[:MOST_TOLD]]
 
 
 def _told(state: AccountState) -> BudgetState:

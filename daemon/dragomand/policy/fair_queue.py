@@ -212,22 +212,28 @@ class FairQueue(Generic[T]):
     def position(self, item: T) -> int | None:
         """Return how many are granted before *item* if nothing else happens; None: it waits for no turn.
 
-        Plays the grants through on a copy: O(n log n), for people who ask.
+        O(n log n), for people who ask.
         """
         entry = self._entries.get(id(item))
         if entry is None or not entry.waits:
             return None
+        return next(at for at, each in enumerate(self.in_order()) if each is item)
+
+    def in_order(self) -> Iterator[T]:
+        """Yield those who wait for a turn, next first, if nothing else happens.
+
+        Plays the grants through on a copy: O(n log n) for all together.
+        """
         lines = {group: self._copy(group) for group in (self._interactive, self._batch)}
         since, passed = self._since_batch, 0
-        while True:
+        while lines[self._batch] or lines[self._interactive]:
             batch_waits = bool(lines[self._batch])
             due = batch_waits and (since >= BATCH_EVERY - 1 or not lines[self._interactive])
             group = self._batch if due else self._interactive
             since = since + 1 if batch_waits and not due else 0
             counter, _, line, entries = heappop(lines[group])
             first = entries.pop()
-            if first is entry:
-                return passed
+            yield first.item
             passed += 1
             if entries:
                 counter += first.cost / self._weight(line.client)

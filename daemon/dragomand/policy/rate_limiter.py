@@ -279,6 +279,10 @@ class RateLimiter:
             for name, kind, bucket in buckets
         ]
 
+    def paused_until(self, now: float) -> float | None:
+        """Return until when nothing is sent; None: it may be."""
+        return self._not_before if self._not_before > now else None
+
     @property
     def trials(self) -> int | None:
         """How many calls may be under way after a pause; None: any number."""

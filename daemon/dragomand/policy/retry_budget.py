@@ -33,6 +33,10 @@ class RetryBudget:
         """How many retries could be made now."""
         return self._tenths // _WHOLE
 
+    def restore(self, tenths: int) -> None:
+        """Go on with the *tenths* of an earlier life."""
+        self._tenths = min(max(tenths, 0), MOST * _WHOLE)
+
     def succeeded(self) -> None:
         """Pay in for a request that succeeded; once a request, not once an attempt."""
         if self._tenths < MOST * _WHOLE:

@@ -139,7 +139,7 @@ class House:
             **session_handlers(engine.sessions),
             **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
             **permission_handlers(engine.permissions),
-            **limits_handlers(engine.admission, engine.calls, engine.limit_settings),
+            **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
             **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),

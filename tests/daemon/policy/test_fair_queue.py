@@ -108,14 +108,6 @@ def test_both_classes_count_towards_a_clients_bound() -> None:
     assert queue.put("ann", "batch", "3") is None
 
 
-def test_what_is_not_bounded_is_never_refused_and_counts() -> None:
-    queue = filled(("ann", "interactive", "1"), max_queued=1, max_per_client=1)
-    assert queue.put("ann", "interactive", "2") == "queue"
-    assert queue.put("ann", "interactive", "3", bounded=False) is None
-    assert (len(queue), queue.waiting_of("ann")) == (2, 2)
-    assert drained(queue) == ["1", "3"]
-
-
 def test_removing_is_by_identity() -> None:
     first, twin = [1], [1]
     queue: FairQueue[list[int]] = FairQueue(max_queued=9, max_per_client=9)

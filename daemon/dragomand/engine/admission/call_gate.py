@@ -35,6 +35,8 @@ class CallGate:
         self._wall = wall
         self.places = Places(settings.max_calls, settings.max_nested)
         self.retries = RetryBudget()
+        self.on_used: Callable[[], None] = lambda: None
+        """Called when more of a rate is taken than was written down as taken."""
 
     def apply(self, settings: DoorSettings) -> None:
         """Take new figures."""
@@ -66,7 +68,10 @@ class CallGate:
         if asked.reserve is not None:
             permit.reservation = asked.reserve()
         pool = permit.pool = self._pools.of(asked)
-        permit.charge = pool.limiter.take(Estimate(asked.input_tokens), now)
+        estimate = Estimate(asked.input_tokens)
+        if not pool.limiter.covers(estimate, now):
+            self.on_used()
+        permit.charge = pool.limiter.take(estimate, now)
         permit.breaker = pool.provider.breaker.begin(now)
         if not pool.credential.clear:
             permit.trial = pool.credential.begin(permit, asked.models, self._wall())

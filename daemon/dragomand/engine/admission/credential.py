@@ -6,10 +6,11 @@ tries. A used up quota parks everything until the instant that the provider gave
 (`policy.parking`).
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from dragomand.engine.errors import EngineError
-from dragomand.policy.parking import Parked, Parking
+from dragomand.policy.parking import Parked, Parking, ParkingKept
 
 from .asked import FAMILIES, Asked, Blocked
 
@@ -23,7 +24,7 @@ Trial = tuple[tuple[Parking, int], ...]
 class Credential:
     """One credential's state; shared by all its pools. *now* is the door's clock, *wall* Unix seconds."""
 
-    __slots__ = ("_probe", "_probe_at", "_reason", "_share", "clear", "name", "parkings", "probe_s")
+    __slots__ = ("_probe", "_probe_at", "_share", "clear", "name", "parkings", "probe_s", "reason")
 
     def __init__(self, name: str, *, probe_s: float, reserved_share: float = 0.0) -> None:
         """Begin with a good one."""
@@ -34,20 +35,21 @@ class Credential:
         self.probe_s = probe_s
         self.clear = not reserved_share
         """Whether nothing at all is known against it: nothing else needs to be asked."""
-        self._reason: str | None = None
+        self.reason: str | None = None
+        """What the provider said when it refused it; None: it is good, as far as is known."""
         self._probe_at = 0.0
         self._probe: object | None = None
 
     @property
     def refused(self) -> bool:
         """Whether the provider refused it."""
-        return self._reason is not None
+        return self.reason is not None
 
     def blocks(self, asked: Asked, now: float, wall: float) -> Blocked | None:
         """Return why nothing may be sent with it now."""
         if self.clear:
             return None
-        if self._reason is not None and (now < self._probe_at or self._probe is not None):
+        if self.reason is not None and (now < self._probe_at or self._probe is not None):
             return self._blocked_by_refusal(asked, now)
         batch = asked.priority == "batch"
         for parking in self._concerned(asked.models):
@@ -58,7 +60,7 @@ class Credential:
 
     def begin(self, permit: object, models: str, wall: float) -> Trial:
         """A call is sent that nothing blocks; returns what it tries, to be given back at its end."""
-        if self._reason is not None and self._probe is None:
+        if self.reason is not None and self._probe is None:
             self._probe = permit
         begun = [(parking, parking.begin(wall)) for parking in self._concerned(models)]
         return tuple((parking, number) for parking, number in begun if number)
@@ -75,17 +77,27 @@ class Credential:
 
     def refuse(self, reason: str, now: float) -> bool:
         """The provider refused it; tells whether that is news."""
-        news = self._reason is None
-        self._reason = reason
+        news = self.reason is None
+        self.reason = reason
         self._probe_at = now + self.probe_s
         self._probe = None
         self.clear = False
         return news
 
+    def take_up(
+        self, reason: str | None, windows: Mapping[str, list[ParkingKept]], now: float, wall: float
+    ) -> None:
+        """Go on from an earlier life."""
+        for family, kept in windows.items():
+            self.parkings.setdefault(family, Parking(self._share)).restore(kept, wall)
+        if reason is not None:
+            self.refuse(reason, now)
+        self._look()
+
     def restore(self) -> bool:
         """It is good again, or another one; tells whether it was not."""
-        was = self._reason is not None
-        self._reason = self._probe = None
+        was = self.reason is not None
+        self.reason = self._probe = None
         self._look()
         return was
 
@@ -131,13 +143,13 @@ class Credential:
         parked = any(
             kept.parked_until is not None for parking in self.parkings.values() for kept in parking.snapshot()
         )
-        self.clear = self._reason is None and not parked and not self._share
+        self.clear = self.reason is None and not parked and not self._share
 
     def _concerned(self, models: str) -> list[Parking]:
         return [self.parkings[key] for key in ("", models) if key in self.parkings]
 
     def _blocked_by_refusal(self, asked: Asked, now: float) -> Blocked:
-        text = f"The provider refused the credential {self.name}: {self._reason}"
+        text = f"The provider refused the credential {self.name}: {self.reason}"
         refusal = None
         if asked.priority == "interactive":
             wait_ms = max(1, round((self._probe_at - now) * 1000))

@@ -53,7 +53,14 @@ class Admission:
         self.pools = Pools(settings, clock)
         self.turn_gate = TurnGate(self.pools, settings, clock=clock, wall=wall)
         self.call_gate = CallGate(self.pools, settings, chance=chance, wall=wall)
-        self.hearing = Hearing(self.pools, clock=clock, wall=wall, chance=chance, changed=self._changed)
+        self.hearing = Hearing(
+            self.pools,
+            clock=clock,
+            wall=wall,
+            chance=chance,
+            changed=self._changed,
+            used=lambda: self.call_gate.on_used(),
+        )
         self._idle = asyncio.Event()
         self._idle.set()
         self._alarm = Alarm(clock, self._ring)

@@ -7,7 +7,7 @@ the caller's own fault, or nobody's, changes nothing. What is heard twice is don
 
 from collections.abc import Callable
 
-from dragomand.policy.rate_limiter import Charge, Window
+from dragomand.policy.rate_limiter import Charge, Estimate, Window
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
@@ -18,6 +18,7 @@ PUSHED_BACK = frozenset({429, 529})
 """Statuses by which the provider says that it is asked for too much at once."""
 PAUSE_S = 1.0
 """How long a throttle lasts of which the provider does not say how long, at first."""
+NOTHING = Estimate()
 SPENT = "spend"
 """The name of a quota that the provider gives none."""
 
@@ -33,8 +34,13 @@ class Hearing:
         wall: Callable[[], float],
         chance: Callable[[], float],
         changed: Callable[[], None],
+        used: Callable[[], None],
     ) -> None:
-        """Act on *pools*; *changed* is called after what may let in or keep out somebody."""
+        """Act on *pools*; *changed* is called after what may let in or keep out somebody.
+
+        *used* is called when a rate is known that has not been written down.
+        """
+        self._used = used
         self._pools = pools
         self._clock = clock
         self._wall = wall
@@ -59,7 +65,10 @@ class Hearing:
             for name, allowance in heard.allowances.items()
         }
         if windows:
-            pool.limiter.learn(charge.order, windows, self._clock(), self._wall())
+            now = self._clock()
+            pool.limiter.learn(charge.order, windows, now, self._wall())
+            if not pool.limiter.covers(NOTHING, now):
+                self._used()
         if heard.absurd:
             pool.limiter.absurd += heard.absurd
         if heard.windows:

@@ -178,4 +178,4 @@ class Lane:
 
     def in_order(self) -> list[Ticket]:
         """Return those who wait, next first."""
-        return sorted(self.queue, key=lambda ticket: self.queue.position(ticket) or 0)
+        return list(self.queue.in_order())

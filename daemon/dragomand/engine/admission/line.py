@@ -7,7 +7,7 @@ models and each depth has a lane, so that what waits for one provider's pause ke
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import anyio
@@ -85,6 +85,11 @@ class Line:
     def lanes(self) -> list[Lane]:
         """The lanes in which somebody waits."""
         return [lane for lane in self._lanes.values() if lane.waiting]
+
+    @property
+    def keyed_lanes(self) -> Mapping[tuple[str, str, int], Lane]:
+        """Every lane, by credential, family of models, depth."""
+        return self._lanes
 
     # -- in and out
 
@@ -246,7 +251,7 @@ class Line:
     def _next(self, now: float) -> tuple[Lane, Ticket] | None:
         """Return who goes now, already out of its lane; None if nobody may."""
         places = self.gate.places
-        for lane in self._in_order():
+        for lane in self.in_order():
             held = self.settings.keep_for_people and not lane.depth
             free = places.limit - places.running if held else None
             ticket = lane.first(now, free, places.limit, self.person_at)
@@ -271,7 +276,8 @@ class Line:
                 ticket.called.set()
             lane.tell(now, self.gate.places)
 
-    def _in_order(self) -> list[Lane]:
+    def in_order(self) -> list[Lane]:
+        """Return the lanes in which somebody waits, first who comes first."""
         lanes = self.lanes
         if len(lanes) > 1:
             lanes.sort(key=_rank)
@@ -312,13 +318,6 @@ class Line:
     def _look_empty(self) -> None:
         if not self.queued and not self.gate.places.running:
             self._on_empty()
-
-    def tickets(self) -> Iterator[tuple[Lane, list[Ticket]]]:
-        """Return each lane with those who wait in it, next first."""
-        for lane in self._in_order():
-            yield lane, lane.in_order()
-
-
 
 
 def _rank(lane: Lane) -> tuple[int, bool, bool, int]:

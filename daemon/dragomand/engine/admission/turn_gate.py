@@ -13,6 +13,7 @@ from .pool import Pools
 from .settings import DoorSettings
 
 ONE = Estimate()
+HOUR_S = 3600.0
 MEMORY_AGAIN_S = 5.0
 """How long a turn that waits for memory waits, at most, until it is looked at again."""
 
@@ -46,15 +47,18 @@ class TurnGate:
         self._settings = settings
         self.places.limit, self.places.nested = settings.max_running, settings.max_nested
         for rate in self.rates.values():
-            self._configure(rate)
+            self._configure(rate, self._clock())
 
     def rate_of(self, credential: str) -> RateLimiter:
         """Return the rates of one credential."""
         found = self.rates.get(credential)
-        if found is None:
-            found = self.rates[credential] = RateLimiter()
-            self._configure(found)
-        return found
+        return self.rate_since(credential, self._clock()) if found is None else found
+
+    def rate_since(self, credential: str, at: float) -> RateLimiter:
+        """Begin the rates of one credential anew, as if nothing had been used before *at*."""
+        made = self.rates[credential] = RateLimiter()
+        self._configure(made, at)
+        return made
 
     def blocks(self, asked: Asked, depth: int, now: float) -> Blocked | None:
         """Return what keeps a turn from starting now; None: `begin` it."""
@@ -104,10 +108,9 @@ class TurnGate:
         text = f"{free >> 20} MiB of memory are free; a turn needs {least >> 20} (limits.minFreeMemory)."
         return Blocked("memory", text, now + MEMORY_AGAIN_S)
 
-    def _configure(self, rate: RateLimiter) -> None:
-        now = self._clock()
+    def _configure(self, rate: RateLimiter, now: float) -> None:
         rate.configure("queriesPerMinute", "requests", self._settings.queries_per_minute, 60, now)
-        rate.configure("queriesPerHour", "requests", self._settings.queries_per_hour, 3600, now)
+        rate.configure("queriesPerHour", "requests", self._settings.queries_per_hour, HOUR_S, now)
 
 
 def throttled(wait: float) -> str:
