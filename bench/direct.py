@@ -2,18 +2,24 @@
 
 All ask one simulator (a process of its own) for streams of 50 deltas, so many at once, each by as many
 workers as there are streams; the workers of one contender are one process (`--load`). A call's time is from
-its request to its end, as its own client sees it. CPU and memory are those of the process that does the
-work: the client's for the bare client and the SDK, the daemon's, the proxy's. On a busy machine compare the
-CPU: times then say how many others want the cores.
+its request to its end, as its own client sees it. The contenders take turns in rounds; what is shown is the
+median of the rounds, and a ratio is the median of the ratios within each round, so that what else the
+machine does falls on both. CPU and memory are those of the process that does the work: the client's for the
+bare client and the SDK, the daemon's, the proxy's. On a busy machine compare the CPU.
 
 `dragoman` wants the answer alone; `dragoman, watched` gets every event as `$/progress` too. A call through
-the daemon is a stored turn (begun and ended in the database); the others store nothing. The rows `live` are
-1000 streams of one delta every 20 ms.
+the daemon is a stored turn, begun and ended by a commit that is on the disk; the others store nothing. So one
+at a time is compared with `bare, two commits`, too: the bare client, which commits a row of SQLite
+(`synchronous=FULL`, in the same folder) before the call and another after it. `DRAGOMAN_BENCH_DIR` names the
+folder for both, e.g. one in memory to leave the disk out.
+
+The rows `live` are 1000 streams at once of 250 deltas, one every 20 ms, from their start to their end.
 
     python bench/direct.py                  a table
-    python bench/direct.py --json           one JSON object
+    python bench/direct.py --json           one JSON object a row
     python bench/direct.py --litellm FILE   the `litellm` program to compare with (default: the one on PATH)
     python bench/direct.py --scale 0.2      a shorter run
+    python bench/direct.py --rounds 5       more rounds
 """
 
 import argparse
@@ -24,12 +30,16 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +48,15 @@ MODEL = "claude-sonnet-5-5"
 WORDS = "word " * 50
 PER_CONNECTION = 50
 """Calls at once on one connection to the daemon."""
-CALLS = {1: 200, 10: 600, 100: 1500, 1000: 3000}
+CALLS = {1: 150, 10: 600, 100: 1500, 1000: 3000}
+"""Calls of a round, by how many are made at once."""
 SLOW = {"anthropic SDK": 0.4, "LiteLLM": 0.1}
 """Share of the calls that slow contenders make."""
 LIVE = 1000
-DEADLINE_S = 120
+LIVE_DELTAS = 250
+DEADLINE_S = 180
+FOLDER = os.environ.get("DRAGOMAN_BENCH_DIR")
+"""Where what is stored is stored; None: the folder for temporary files."""
 
 Call = Callable[[], Awaitable[None]]
 
@@ -74,6 +88,34 @@ async def http_calls(url: str, kind: str) -> AsyncIterator[Call]:
                     raise RuntimeError(f"HTTP status {answer.status}: {text[:200]!r}")
 
         yield call
+
+
+@contextlib.asynccontextmanager
+async def stored_calls(url: str, kind: str) -> AsyncIterator[Call]:
+    """Call with aiohttp between two commits, in a thread of their own."""
+
+    def open_database(folder: str) -> sqlite3.Connection:
+        database = sqlite3.connect(f"{folder}/bench.db", isolation_level=None)
+        for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+            database.execute(f"PRAGMA {setting}")
+        database.execute("CREATE TABLE call (at REAL, what TEXT)")
+        return database
+
+    def commit(what: str) -> None:
+        database.execute("INSERT INTO call VALUES (?, ?)", (time.time(), what))
+
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder, ThreadPoolExecutor(1) as thread:
+        loop = asyncio.get_running_loop()
+        database = await loop.run_in_executor(thread, open_database, folder)
+        async with http_calls(url, kind) as bare:
+
+            async def call() -> None:
+                await loop.run_in_executor(thread, commit, "begun")
+                await bare()
+                await loop.run_in_executor(thread, commit, "ended")
+
+            yield call
+        await loop.run_in_executor(thread, database.close)
 
 
 @contextlib.asynccontextmanager
@@ -157,6 +199,8 @@ async def load(kind: str, where: str, reply: str, concurrent: int, calls: int) -
     """Make *calls* calls, so many at once; return their times in milliseconds and what was used."""
     if kind == "http":
         contender = http_calls(where, reply)
+    elif kind == "stored":
+        contender = stored_calls(where, reply)
     elif kind == "sdk":
         contender = sdk_calls(where, reply)
     else:
@@ -205,17 +249,18 @@ def peak_mib(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def simulator() -> Iterator[str]:
-    """Run the simulator: `fast` sends 50 deltas at once, `live` one every 20 ms."""
+def simulator() -> Iterator[tuple[str, int]]:
+    """Run the simulator (`fast`: 50 deltas at once, `live`: one every 20 ms); gives its URL and process."""
     from dragoman_sim import Reply, Rule, When
     from dragoman_sim.remote import in_process
 
     rules = [
         Rule(When(text="fast"), Reply([WORDS], piece_chars=5)),
-        Rule(When(text="live"), Reply([WORDS], piece_chars=5, delay_ms=20)),
+        Rule(When(text="live"), Reply(["word " * LIVE_DELTAS], piece_chars=5, delay_ms=20)),
     ]
     with in_process(rules) as sim:
-        yield sim.url
+        assert sim.pid is not None
+        yield sim.url, sim.pid
 
 
 @contextlib.contextmanager
@@ -224,7 +269,7 @@ def daemon(url: str) -> Iterator[tuple[str, int]]:
     from dragoman.launch import ensure_daemon
     from dragoman.locate import find_paths, peer_pid
 
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as home:
         env = {
             "HOME": home,
             "PATH": os.environ.get("PATH", os.defpath),
@@ -275,7 +320,7 @@ def litellm(program: str, url: str) -> Iterator[tuple[str, int]]:
                 while not answers(f"{where}/health/liveliness"):
                     if process.poll() is not None or time.monotonic() > until:
                         raise RuntimeError("LiteLLM's proxy did not start")
-                    time.sleep(0.5)
+                    time.sleep(0.5)  # it tells nobody that it is ready
                 yield where, process.pid
             finally:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -298,87 +343,142 @@ def run_load(kind: str, where: str, reply: str, concurrent: int, calls: int) -> 
     return found
 
 
-def row(
-    name: str, concurrent: int, found: dict[str, Any], worker: int | None, before: float
-) -> dict[str, Any]:
-    """Return one row of the table."""
-    spans = found["spans"]
-    done = max(1, len(spans))
+# -- rounds, and what they say
+
+
+@dataclass
+class Contender:
+    """Who is measured, and how."""
+
+    name: str
+    kind: str
+    where: str
+    worker: int | None
+    """The process that does the work; None: the client's own."""
+
+
+@dataclass
+class Row:
+    """What one contender did in one round."""
+
+    name: str
+    concurrent: int
+    calls: int
+    errors: list[str]
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """CPU of the process that does the work, for each call."""
+    cores: float
+    sim_cores: float
+    """What the simulator used meanwhile."""
+    mib: float
+
+
+def measured(contender: Contender, reply: str, concurrent: int, calls: int, sim: int) -> Row:
+    """Let one contender make its calls."""
+    worker = contender.worker
+    before, sim_before = 0.0 if worker is None else cpu_s(worker), cpu_s(sim)
+    found = run_load(contender.kind, contender.where, reply, concurrent, calls)
+    spans, done, took = found["spans"] or [0.0], len(found["spans"]), found["took_s"]
     cpu = found["cpu_s"] if worker is None else cpu_s(worker) - before
-    return {
-        "name": name,
-        "concurrent": concurrent,
-        "calls": len(spans),
-        "errors": len(found["errors"]),
-        "first_error": found["errors"][0] if found["errors"] else None,
-        "per_s": round(len(spans) / found["took_s"], 1),
-        "p50_ms": round(spans[done // 2], 2) if spans else None,
-        "p99_ms": round(spans[min(done - 1, int(done * 0.99))], 2) if spans else None,
-        "cpu_us_per_call": round(cpu / done * 1e6),
-        "cores": round(cpu / found["took_s"], 2),
-        "mib": round(found["mib"] if worker is None else peak_mib(worker), 1),
-    }
+    return Row(
+        name=contender.name,
+        concurrent=concurrent,
+        calls=done,
+        errors=found["errors"],
+        per_s=done / took,
+        p50_ms=spans[len(spans) // 2],
+        p99_ms=spans[min(len(spans) - 1, int(len(spans) * 0.99))],
+        cpu_us=cpu / max(1, done) * 1e6,
+        cores=cpu / took,
+        sim_cores=(cpu_s(sim) - sim_before) / took,
+        mib=found["mib"] if worker is None else peak_mib(worker),
+    )
 
 
-def measure(program: str | None, scale: float, sizes: list[int]) -> list[dict[str, Any]]:
-    """Let the contenders take turns at each size."""
-    rows: list[dict[str, Any]] = []
-    with simulator() as url, contextlib.ExitStack() as stack:
+def calls_of(name: str, concurrent: int, scale: float) -> int:
+    """Return how many calls a contender makes in a round."""
+    calls = max(concurrent, int(CALLS[concurrent] * scale * SLOW.get(name, 1.0)))
+    return min(calls, 200) if name == "LiteLLM" else calls
+
+
+def measure(program: str | None, scale: float, sizes: list[int], rounds: int) -> Iterator[list[Row]]:
+    """Give the rows of one contender at one size, for each."""
+    with simulator() as (url, sim), contextlib.ExitStack() as stack:
         path, ours = stack.enter_context(daemon(url))
-        contenders: list[tuple[str, str, str, int | None]] = [
-            ("bare HTTP client", "http", url, None),
-            ("dragoman", "plain", path, ours),
-            ("dragoman, watched", "watched", path, ours),
-            ("anthropic SDK", "sdk", url, None),
+        contenders = [
+            Contender("bare HTTP client", "http", url, None),
+            Contender("bare, two commits", "stored", url, None),
+            Contender("dragoman", "plain", path, ours),
+            Contender("dragoman, watched", "watched", path, ours),
+            Contender("anthropic SDK", "sdk", url, None),
         ]
         if program:
             where, theirs = stack.enter_context(litellm(program, url))
-            contenders.append(("LiteLLM", "http", where, theirs))
+            contenders.append(Contender("LiteLLM", "http", where, theirs))
         for concurrent in sizes:
-            for name, kind, where, worker in contenders:
-                calls = max(concurrent, int(CALLS[concurrent] * scale * SLOW.get(name, 1.0)))
-                if name == "LiteLLM":
-                    calls = max(20, min(calls, int(400 * scale)), min(concurrent, 1000))
-                before = 0.0 if worker is None else cpu_s(worker)
-                found = run_load(kind, where, "fast", concurrent, calls)
-                rows.append(row(name, concurrent, found, worker, before))
-                print(json.dumps(rows[-1]), file=sys.stderr)
+            # One connection to a database does not serve many at once: that is what the daemon is for.
+            those = [each for each in contenders if concurrent == 1 or each.kind != "stored"]
+            found: dict[str, list[Row]] = {each.name: [] for each in those}
+            for _ in range(rounds):
+                for each in those:
+                    calls = calls_of(each.name, concurrent, scale)
+                    found[each.name].append(measured(each, "fast", concurrent, calls, sim))
+            yield from found.values()
         for name, kind in (("dragoman, live", "plain"), ("dragoman, live, watched", "watched")):
-            path, ours = stack.enter_context(daemon(url))
-            before = cpu_s(ours)
-            found = run_load(kind, path, "live", LIVE, LIVE * 3)
-            rows.append(row(name, LIVE, found, ours, before))
-            print(json.dumps(rows[-1]), file=sys.stderr)
-    return rows
+            with daemon(url) as (path, ours):  # a new one, for its memory
+                live = Contender(name, kind, path, ours)
+                yield [measured(live, "live", LIVE, LIVE, sim)]
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table, and what the aims are about."""
-    heads = ("calls/s", "p50 ms", "p99 ms", "µs CPU", "cores", "MiB", "errors")
-    print(f"{'at once':>7}  {'':24}", *(f"{each:>8}" for each in heads))
-    for each in rows:
-        figures = (
-            f"{each['per_s']:8,.0f} {each['p50_ms'] or 0:8.2f} {each['p99_ms'] or 0:8.2f} "
-            f"{each['cpu_us_per_call']:8,} {each['cores']:8.2f} {each['mib']:8.0f} {each['errors']:8}"
-        )
-        print(f"{each['concurrent']:7}  {each['name']:24} {figures}")
-    print()
-    by = {(each["name"], each["concurrent"]): each for each in rows}
-    for concurrent in sorted({each["concurrent"] for each in rows}):
-        bare, ours = by.get(("bare HTTP client", concurrent)), by.get(("dragoman", concurrent))
-        if bare is None or ours is None:
+def median(rows: list[Row], what: str) -> float:
+    """Return the median of one figure over the rounds."""
+    return statistics.median(getattr(row, what) for row in rows)
+
+
+HEADS = ("calls/s", "p50 ms", "p99 ms", "µs CPU", "cores", "sim", "MiB", "errors")
+COLUMNS = ("per_s", "p50_ms", "p99_ms", "cpu_us", "cores", "sim_cores", "mib")
+
+
+def show(rows: list[Row]) -> None:
+    """Print one line of the table."""
+    figures = [median(rows, what) for what in COLUMNS]
+    said = [f"{figure:8,.0f}" if figure >= 100 else f"{figure:8.2f}" for figure in figures]
+    errors = sum(len(row.errors) for row in rows)
+    print(f"{rows[0].concurrent:7}  {rows[0].name:24}", *said, f"{errors:8}", flush=True)
+    for error in sorted({error for row in rows for error in row.errors})[:3]:
+        print(f"         {error}")
+
+
+def compare(table: dict[tuple[str, int], list[Row]]) -> None:
+    """Print what the aims are about."""
+
+    def ratio(one: list[Row], other: list[Row], what: str) -> float:
+        pairs = zip(one, other, strict=True)
+        return statistics.median(getattr(ours, what) / getattr(theirs, what) for ours, theirs in pairs)
+
+    def added(one: list[Row], other: list[Row]) -> float:
+        return statistics.median(ours.p50_ms - theirs.p50_ms for ours, theirs in zip(one, other, strict=True))
+
+    for concurrent in sorted({size for _, size in table}):
+        ours, bare = table.get(("dragoman", concurrent)), table.get(("bare HTTP client", concurrent))
+        if ours is None or bare is None:
             continue
-        said = [f"{concurrent} at once: p50 {ours['p50_ms'] - bare['p50_ms']:+.2f} ms over the bare client"]
-        for other in ("anthropic SDK", "LiteLLM"):
-            theirs = by.get((other, concurrent))
-            if theirs and theirs["p50_ms"]:
-                said.append(
-                    f"{ours['per_s'] / theirs['per_s']:.1f} × the calls/s of {other} "
-                    f"({theirs['p50_ms'] - bare['p50_ms']:+.2f} ms) at "
-                    f"1/{theirs['cpu_us_per_call'] / max(1, ours['cpu_us_per_call']):.1f} of its CPU"
-                )
-        print("; ".join(said))
-    print("\naims: +0.3 ms; 5 × the SDK (8 × at 1000); 30 × LiteLLM; live: half a core, 150 MB, no error")
+        print(f"{concurrent} at once: p50 {added(ours, bare):+.2f} ms over the bare client", end="")
+        stored = table.get(("bare, two commits", concurrent))
+        if stored is not None:
+            print(f", {added(ours, stored):+.2f} ms over one with two commits", end="")
+        for name in ("anthropic SDK", "LiteLLM"):
+            theirs = table.get((name, concurrent))
+            if theirs is not None and all(row.calls for row in theirs):
+                said = f"{ratio(ours, theirs, 'per_s'):.1f} × the calls/s of {name} (which adds "
+                said += f"{added(theirs, bare):+.2f} ms) at 1/{ratio(theirs, ours, 'cpu_us'):.1f} of its CPU"
+                print(f"; {said}", end="")
+        print()
+    print("\naims: +0.3 ms; 5 × the SDK (8 × at 1000); 30 × LiteLLM at 1/20 of what it adds; live: half a")
+    print("core, 150 MB, no error")
 
 
 def main() -> int:
@@ -386,6 +486,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--scale", type=float, default=1.0, help="more or fewer calls")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", choices=list(CALLS), default=list(CALLS))
     parser.add_argument("--litellm", metavar="FILE", default=shutil.which("litellm"))
     parser.add_argument("--load", nargs=5, help=argparse.SUPPRESS)
@@ -401,13 +502,20 @@ def main() -> int:
         with asyncio.Runner(loop_factory=factory) as runner:
             print(json.dumps(runner.run(load(kind, where, reply, int(concurrent), int(calls)))))
         return 0
-    rows = measure(arguments.litellm, arguments.scale, arguments.sizes)
-    if arguments.json:
-        print(json.dumps(rows))
-    else:
-        show(rows)
-    ours = [each for each in rows if each["name"].startswith("dragoman")]
-    return 1 if any(each["errors"] for each in ours) else 0
+    table: dict[tuple[str, int], list[Row]] = {}
+    if not arguments.json:
+        print(f"{'at once':>7}  {'':24}", *(f"{each:>8}" for each in HEADS))
+    for rows in measure(arguments.litellm, arguments.scale, arguments.sizes, arguments.rounds):
+        table[rows[0].name, rows[0].concurrent] = rows
+        if arguments.json:
+            print(json.dumps([asdict(row) for row in rows]), flush=True)
+        else:
+            show(rows)
+    if not arguments.json:
+        print()
+        compare(table)
+    ours = [row for (name, _), rows in table.items() if name.startswith("dragoman") for row in rows]
+    return 1 if any(row.errors for row in ours) else 0
 
 
 if __name__ == "__main__":

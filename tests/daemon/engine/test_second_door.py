@@ -75,7 +75,7 @@ def asking(engine: Any, kit: Any, prompt: str = "hi", client: str = "client-1", 
 
 
 async def test_one_call_permit_is_enough_for_any_number_of_turns_and_programs(kit: Any) -> None:
-    """02.24: turns hold one permit and wait for another, programs take only the other: all of them end."""
+    """Turns hold one permit and wait for another, programs take only the other: all of them end."""
     direct = Direct()
     bounds = {"max_running": 8, "max_calls": 1, "max_queued": 40, "max_queued_per_client": 30}
     async with kit.engine(direct=direct, **bounds) as engine:

@@ -88,6 +88,8 @@ class Answer:
 
     def feed(self, chunk: bytes) -> bool:
         """Take *chunk*; True if it brought more than pings. `complete` or `failure` may be set then."""
+        if self._is_piece(chunk):
+            return True
         try:
             alive = self._read(self._reader.feed(chunk))
         except (UnreadableError, TooLongError) as wrong:
@@ -98,6 +100,22 @@ class Answer:
             if self._open and self._wanted():
                 self._tell()
         return alive
+
+    def _is_piece(self, chunk: bytes) -> bool:
+        """Take a chunk that is one plain piece of text, as most are while the model writes; False otherwise."""
+        piece = None if self._reader.holds else _PIECE(chunk)
+        if piece is None or piece.end() != len(chunk):
+            return False
+        block = self._open.get(int(piece[1]))
+        if block is None:
+            return False
+        if piece[2]:
+            block.parts.append(piece[2].decode(errors="replace"))
+        if self.held:
+            self._let_go()
+        if self._wanted():
+            self._tell()
+        return True
 
     @property
     def said(self) -> str:

@@ -17,6 +17,7 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: .*)?").fullmatch
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*").fullmatch
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?").fullmatch
 _LENGTH = re.compile(r"[0-9]{1,15}").fullmatch
+_SMALL = {b"%x" % size: size for size in range(1, 4096)}
 _UNTIL_END = -1
 
 
@@ -141,6 +142,11 @@ class HttpAnswer:
             self._body(data)
 
     def _feed_chunks(self, data: bytes) -> None:
+        if not (self._rest or self._left or self._after_chunk or self._trailers):
+            end = data.find(b"\r\n", 0, 6)
+            if _SMALL.get(data[:end]) == len(data) - end - 4 and data.endswith(b"\r\n"):
+                self._body(data[end + 2 : -2])  # one whole chunk, as nearly always
+                return
         if self._rest:
             data = self._rest + data
             self._rest = b""

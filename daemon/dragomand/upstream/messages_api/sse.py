@@ -17,6 +17,11 @@ class EventReader:
         self._rest = bytearray()
         self._limit = max_event_bytes
 
+    @property
+    def holds(self) -> bool:
+        """Whether it holds the beginning of an event."""
+        return bool(self._rest)
+
     def feed(self, chunk: bytes) -> bytes:
         """Return the events that *chunk* completes, as they are written, with line feeds only.
 
