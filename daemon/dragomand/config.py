@@ -136,7 +136,7 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     max_running: Count = 8
     """How many turns run at once."""
     max_calls: Count = 16
-    """How many API calls are answered at once, of all turns and programs that go through the gateway."""
+    """How many API calls are answered at once: the daemon's own, and those that go through the gateway."""
     calls_at_start: Count = 4
     """How many API calls to one family of models are answered at once before it is known how many the
     provider bears: one more as long as all goes well, up to `maxCalls`, fewer after each 429 or 529."""

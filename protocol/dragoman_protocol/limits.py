@@ -150,7 +150,7 @@ class LimitsStateResult(Value):
     max_queued: int
     max_queued_per_client: int
     calls_running: int = 0
-    """API calls that are being answered now, of those that go through the daemon."""
+    """API calls that are being answered now: the daemon's own, and those that go through the gateway."""
     calls_queued: int = 0
     """API calls that wait to be admitted."""
     max_calls: int = 0

@@ -1,4 +1,4 @@
-"""Turns of the Messages API: each holds its turn's permit, and another for each call."""
+"""Turns of the Messages API hold two permits, their own and one for each call. Nothing waits for itself."""
 
 import asyncio
 from typing import Any
@@ -99,6 +99,21 @@ async def test_one_call_permit_is_enough_for_any_number_of_turns_and_programs(ki
         assert engine.calls.total.usage.output_tokens == 60
         assert {each.client: each.calls for each in engine.calls.clients()}["client-0"] == 10
         assert engine.admission.calls_running == engine.admission.calls_queued == 0
+        engine.check_idle()
+
+
+async def test_a_thousand_queries_run_at_once(kit: Any) -> None:
+    """00.101"""
+    direct = Direct()
+    bounds = {"max_running": 1000, "max_calls": 1000, "max_queued": 1, "max_queued_per_client": 1}
+    async with kit.engine(direct=direct, **bounds) as engine:
+        turns = [asking(engine, kit, str(at)) for at in range(1000)]
+        await kit.until(lambda: direct.inside == 1000)
+        direct.go.set()
+        results = await asyncio.gather(*turns)
+        assert [result.text for result in results] == [str(at) for at in range(1000)]
+        assert engine.calls.total.calls == 1000
+        assert (await engine.store.counts())["turns"] == 1000
         engine.check_idle()
 
 

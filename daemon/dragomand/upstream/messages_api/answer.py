@@ -102,7 +102,7 @@ class Answer:
         return alive
 
     def _is_piece(self, chunk: bytes) -> bool:
-        """Take a chunk that is one plain piece of text, as most are while the model writes; False otherwise."""
+        """Take a chunk that is one plain piece of text, as most are; False if it is something else."""
         piece = None if self._reader.holds else _PIECE(chunk)
         if piece is None or piece.end() != len(chunk):
             return False

@@ -12,7 +12,7 @@ from dragomand.upstream.limits_heard import OnLimits, nobody
 from dragomand.upstream.messages_api.connections import Connections, Http
 from dragomand.upstream.messages_api.reading import PlainReading
 from dragomand.upstream.messages_api.request import count_body, headers_of
-from dragomand.upstream.messages_api.run import BROKEN, MessagesRun, words
+from dragomand.upstream.messages_api.run import BROKEN, MessagesRun, failure_of
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.models import resolve
 
@@ -68,10 +68,10 @@ class MessagesApi:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
                 await http.post(url, headers_of(self._key()), body, reading)
         except BROKEN as broken:
-            what = f"cannot be reached: {words(broken)}"
+            failure = failure_of(broken)
             if isinstance(broken, TimeoutError) and not broken.args:  # not the connection's
-                what = f"did not count tokens within {COUNT_TIMEOUT_S:g} s"
-            raise UpstreamError(Failure("overload", f"The Messages API {what}.")) from broken
+                failure = Failure("overload", f"Tokens were not counted within {COUNT_TIMEOUT_S:g} s.")
+            raise UpstreamError(failure) from broken
         if reading.failure is not None:
             raise UpstreamError(reading.failure)
         try:
@@ -112,9 +112,7 @@ class MessagesApi:
             return Connections(
                 most=settings.max_connections, connect_timeout_s=settings.connect_timeout_s, keep_s=_KEEP_S
             )
-        proxied = await asyncio.to_thread(
-            importlib.import_module, "dragomand.upstream.messages_api.proxied"
-        )
+        proxied = await asyncio.to_thread(importlib.import_module, "dragomand.upstream.messages_api.proxied")
         made: Http = proxied.Proxied(
             proxy=settings.proxy,
             most=settings.max_connections,

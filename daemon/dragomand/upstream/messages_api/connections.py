@@ -44,8 +44,8 @@ class Http(Protocol):
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, reader: Reader) -> None:
         """Send *body*, and let *reader* read the answer until it has enough, or it is complete.
 
-        Raises `OSError`, `EOFError` (it was broken off), `BadAnswerError`, `ValueError` (a header that cannot
-        be sent). Cancelled, it breaks the call off.
+        Raises `OSError`, `EOFError` (it was broken off), `BadAnswerError`, `BadHeaderError`.
+        Cancelled, it breaks the call off.
         """
 
     async def close(self) -> None:
@@ -354,9 +354,7 @@ async def _socket_to(host: str, port: int) -> socket.socket:
 
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return await aiohappyeyeballs.start_connection(
-        addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop
-    )
+    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
 
 
 def _system_trust() -> ssl.SSLContext:

@@ -25,6 +25,10 @@ class BadAnswerError(Exception):
     """What came is no HTTP/1.1 answer."""
 
 
+class BadHeaderError(ValueError):
+    """A header cannot be sent."""
+
+
 class HttpAnswer:
     """Takes the bytes of one answer as they come."""
 
@@ -33,9 +37,7 @@ class HttpAnswer:
         "keep", "status",
     )  # fmt: skip
 
-    def __init__(
-        self, head: Callable[[int, Mapping[str, str]], None], body: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, head: Callable[[int, Mapping[str, str]], None], body: Callable[[bytes], None]) -> None:
         """Call *head* once, with the status and the headers by their lower-case names; then *body*."""
         self._head = head
         self._body = body
@@ -200,15 +202,13 @@ class HttpAnswer:
             self._trailers = 0 if self._left else 1
 
 
-def request_head(
-    method: str, target: str, host: str, headers: Mapping[str, str], length: int
-) -> bytes:
-    """Return the head of a request whose body has *length* bytes. Raises `ValueError` for a line break."""
+def request_head(method: str, target: str, host: str, headers: Mapping[str, str], length: int) -> bytes:
+    """Return the head of a request whose body has *length* bytes. Raises `BadHeaderError`."""
     lines = [f"{method} {target} HTTP/1.1", f"host: {host}", f"content-length: {length}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     head = "\r\n".join(lines)
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
-        raise ValueError("A header of a request has a line break in it: the API key?")
+        raise BadHeaderError("a header of the request has a line break in it")
     return f"{head}\r\n\r\n".encode("latin-1")
 
 

@@ -27,9 +27,7 @@ class Proxied:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes, reader: Reader) -> None:
         """Make a call; see `connections.Http.post`."""
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False
-            ) as response:
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 headers_of = response.headers.items()
                 reader.head(response.status, {name.lower(): value for name, value in headers_of})
                 while reader.state == "reading" and (chunk := await response.content.readany()):

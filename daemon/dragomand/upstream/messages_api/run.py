@@ -16,14 +16,14 @@ from dragomand.upstream.interface import (
 from dragomand.upstream.limits_heard import OnLimits, nobody
 from dragomand.upstream.messages_api.answer import Answer
 from dragomand.upstream.messages_api.connections import Http
-from dragomand.upstream.messages_api.http import BadAnswerError
+from dragomand.upstream.messages_api.http import BadAnswerError, BadHeaderError
 from dragomand.upstream.messages_api.reading import StreamReading
 from dragomand.upstream.messages_api.request import headers_of, message_body
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.messages_api.watchdog import Watchdog
 from dragomand.upstream.models import resolve
 
-BROKEN = (OSError, EOFError, BadAnswerError)
+BROKEN = (OSError, EOFError, BadAnswerError, BadHeaderError)
 """What a call raises that was not carried to its end."""
 
 
@@ -165,7 +165,7 @@ class MessagesRun:
             elif not self._is_ours():
                 raise
         except BROKEN as broken:
-            failure = _broken(broken, answer)
+            failure = failure_of(broken, begun=answer.begun)
         finally:
             watchdog.stop()
         return _outcome(answer, failure, round((loop.time() - began) * 1000))
@@ -187,14 +187,15 @@ class MessagesRun:
         return True
 
 
-def _broken(broken: Exception, answer: Answer) -> Failure:
-    what = "broke the answer off" if answer.begun else "cannot be reached"
-    return Failure("overload", f"The Messages API {what}: {words(broken)}.")
-
-
-def words(broken: Exception) -> str:
-    """Return what an error says, or at least its name."""
-    return str(broken).rstrip(".") or type(broken).__name__
+def failure_of(broken: Exception, *, begun: bool = False) -> Failure:
+    """Return what one of `BROKEN` means for the call; *begun*: some of the answer had come."""
+    said = str(broken).rstrip(".") or type(broken).__name__
+    if isinstance(broken, BadAnswerError):
+        return Failure("protocol", f"The Messages API's answer is no HTTP: {said}.")
+    if isinstance(broken, BadHeaderError):
+        return Failure("auth", f"The API key cannot be sent: {said}.")
+    what = "broke the answer off" if begun else "cannot be reached"
+    return Failure("overload", f"The Messages API {what}: {said}.")
 
 
 def _outcome(answer: Answer, failure: Failure | None, duration_ms: int) -> TurnOutcome:

@@ -60,7 +60,9 @@ def answers(draw: st.DrawFn) -> tuple[bytes, bytes, bool]:
 
 
 @given(answers(), st.lists(st.integers(0, 400), max_size=8))
-def test_it_makes_no_difference_how_an_answer_is_cut(answer: tuple[bytes, bytes, bool], cuts: list[int]) -> None:
+def test_it_makes_no_difference_how_an_answer_is_cut(
+    answer: tuple[bytes, bytes, bool], cuts: list[int]
+) -> None:
     whole, body, keep = answer
     got = Got()
     at = 0

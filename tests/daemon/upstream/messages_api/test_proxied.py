@@ -23,7 +23,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        method, url, _ = head.split(b" ", 2)
+        _method, url, _ = head.split(b" ", 2)
         self.asked.append(url.decode())
         host, _, path = url.decode().removeprefix("http://").partition("/")
         name, _, port = host.partition(":")

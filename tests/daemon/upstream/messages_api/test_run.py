@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from dragoman_protocol.content import ImageBlock, TextBlock
 from dragoman_protocol.stream import AssistantText, TextDelta
-from dragoman_sim import Gate, Reply, Rule, Tokens, When
+from dragoman_sim import Gate, Reply, Rule, Simulator, Tokens, When
 from dragomand.upstream.interface import HistoryMessage
 
 
@@ -90,6 +90,31 @@ async def test_connections_are_used_again(kit: Any) -> None:
         for at in range(5):
             await talk.send(f"turn {at}")
         assert talk.api._http.open == 1
+
+
+async def test_what_is_no_http_is_a_failure_of_the_protocol(kit: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"* OK IMAP4 ready\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with kit.api(url) as api:
+            run = await api.open(kit.spec(), kit.nobody)
+            outcome = await run.send("hi", "m", kit.Events())
+    assert (outcome.failure.category, outcome.status) == ("protocol", "failed")
+    assert "IMAP4" in outcome.failure.message
+
+
+async def test_a_key_that_cannot_be_sent_is_not_sent(kit: Any) -> None:
+    async with Simulator() as sim, kit.api(sim.url, key="sk-1\nx-other: y") as api:
+        run = await api.open(kit.spec(), kit.nobody)
+        outcome = await run.send("hi", "m", kit.Events())
+        assert (outcome.failure.category, outcome.status) == ("auth", "failed")
+        assert "sk-1" not in outcome.failure.message
+        assert sim.messages == []
 
 
 async def test_no_stream_is_no_answer(kit: Any) -> None:
