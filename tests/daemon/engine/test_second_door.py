@@ -193,6 +193,10 @@ async def test_the_real_upstream_settles_what_the_answers_say(kit: Any) -> None:
             await kit.refused("throttled", asking(engine, kit, "busy"))
             cancelled = asking(engine, kit, "slowly")
             await sim.wait_for(3)
+            waiting = asking(engine, kit, "hi")
+            await kit.until(lambda: engine.admission.calls_queued == 1)
+            waiting.cancel()  # never sent, so it is no call
+            assert (await kit.ended(waiting)).kind == "request_cancelled"
             cancelled.cancel()
             await kit.ended(cancelled)
             assert (await asking(engine, kit)).text == "Hello"

@@ -1,5 +1,6 @@
 """What an answer's stream becomes."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -201,3 +202,43 @@ def test_what_a_watcher_was_told_stays_when_the_stream_cannot_be_read() -> None:
     assert answer.feed(sse(START, begin(), delta("one")) + b"data: {broken\n\n")
     assert events == [TextDelta(item_id="msg.0", offset=0, text="one")]
     assert answer.failure is not None
+
+
+def as_the_api_writes(event: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), msgspec.json.encode(event))
+
+
+@given(st.lists(st.text(max_size=8), max_size=8), st.lists(st.integers(0, 900), max_size=6), st.booleans())
+def test_piece_by_piece_is_the_same_as_at_once(texts: list[str], cuts: list[int], watched: bool) -> None:
+    """The quick way of a chunk that is one piece, the way of many in one, and the decoder's agree."""
+    written = [as_the_api_writes(event) for event in (START, begin(), *map(delta, texts), stop(), *END)]
+    whole = b"".join(written)
+    edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+    ways = [written, [whole], [whole[at:to] for at, to in pairwise(edges)]]
+    for way in ways:
+        answer, events = an_answer([watched])
+        for chunk in way:
+            answer.feed(chunk)
+        assert (answer.complete, answer.failure, answer.text) == (True, None, "".join(texts))
+        deltas = [event for event in events if isinstance(event, TextDelta)]
+        assert "".join(event.text for event in deltas) == ("".join(texts) if watched else "")
+        assert [event.offset for event in deltas] == [
+            sum(len(before.text) for before in deltas[:at]) for at in range(len(deltas))
+        ]
+
+
+def test_a_piece_lets_out_what_was_held() -> None:
+    answer, events = an_answer([True])
+    answer.feed(sse(START, begin(0), delta("a", 0), begin(1)))
+    answer.feed(sse(stop(0)) + b"event: y\n\n")
+    answer.held.append(AssistantText(item_id="msg.9", text="held"))
+    assert answer.feed(as_the_api_writes(delta("b", 1)))
+    assert [event.text for event in events] == ["a", "a", "held", "b"]
+
+
+def test_a_piece_of_a_block_that_was_never_begun_is_not_understood() -> None:
+    answer, _ = an_answer([True])
+    answer.feed(sse(START))
+    answer.feed(as_the_api_writes(delta("a")))
+    assert answer.failure is not None
+    assert answer.failure.category == "protocol"

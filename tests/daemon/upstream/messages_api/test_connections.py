@@ -136,8 +136,8 @@ async def test_one_connection_serves_one_call_after_another() -> None:
             read = await ask(calls, host.url)
             assert (read.status, read.said) == (200, b"hi")
         assert (host.accepted, calls.open) == (1, 1)
-        head = f"POST /v1 HTTP/1.1\r\nhost: 127.0.0.1:{host.port}\r\ncontent-length: 4\r\nx-api-key: k\r\n\r\n"
-        assert host.requests[0] == head.encode() + b"body"
+        lines = ("POST /v1 HTTP/1.1", f"host: 127.0.0.1:{host.port}", "content-length: 4", "x-api-key: k")
+        assert host.requests[0] == "\r\n".join([*lines, "", "body"]).encode()
 
 
 async def test_one_that_says_close_is_not_used_again() -> None:
@@ -307,6 +307,44 @@ async def test_a_host_that_does_not_listen() -> None:
     async with pool() as calls:
         with pytest.raises(OSError, match="9"):
             await ask(calls, "http://127.0.0.1:9/")
+
+
+async def test_closed_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting, go, socket_to = asyncio.Event(), asyncio.Event(), module._socket_to
+
+    async def slowly(host: str, port: int) -> Any:
+        connecting.set()
+        await go.wait()
+        return await socket_to(host, port)
+
+    monkeypatch.setattr(module, "_socket_to", slowly)
+    async with a_host() as host, pool() as calls:
+        asked = asyncio.create_task(ask(calls, host.url))
+        await connecting.wait()
+        await calls.close()
+        go.set()
+        with pytest.raises(ConnectionError, match="stopping"):
+            await asked
+        await host.until(lambda: host.open == 0)
+        assert host.requests == []
+
+
+async def test_one_that_could_not_connect_lets_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, socket_to = [], module._socket_to
+
+    async def second_time(host: str, port: int) -> Any:
+        tries.append(port)
+        await asyncio.sleep(0)
+        if len(tries) == 1:
+            raise ConnectionRefusedError
+        return await socket_to(host, port)
+
+    monkeypatch.setattr(module, "_socket_to", second_time)
+    async with a_host() as host, pool(most=1) as calls:
+        first, second = (asyncio.create_task(ask(calls, host.url)) for _ in range(2))
+        with pytest.raises(ConnectionRefusedError):
+            await first
+        assert (await second).said == b"hi"
 
 
 async def test_connecting_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
