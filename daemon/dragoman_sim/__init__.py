@@ -32,6 +32,14 @@ up (`times`) answers. What a rule can say is in `dragoman_sim.script`; the words
 shows what came of it. A test without asyncio, or one whose simulator is shared, uses
 `dragoman_sim.remote.in_process`.
 
+It speaks the dialects of Amazon Bedrock and Google Vertex AI as well, on the same port and with the same
+rules and faults: `direct.cloudUrl` (or ANTHROPIC_BEDROCK_BASE_URL) is `sim.url`, ANTHROPIC_VERTEX_BASE_URL is
+`sim.url + "/v1"`. A record's `path` and `body` are then those of the Messages API, `record.dialect` tells the
+cloud and what was asked for in its own words, `record.signed_for` an Amazon signature's region. Requests must
+be signed or have a bearer token; neither is verified. A `Status` is told in the cloud's words (its
+`error_type` is one of the cloud's names), a `StreamError` as an exception of Bedrock's stream, and
+`Malformed("checksum")` damages that. `dragoman_sim.clouds` lists the endpoints.
+
 `Script(limits=Limits(…))` gives it limits of its own, per credential: rates, a subscription's windows, a
 spend cap; what they let in and refused is in `sim.limit_counts()`.
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dragoman_sim.event_stream import converted
 from dragoman_sim.gates import Gates
 from dragoman_sim.http import LAST_CHUNK, Connection, chunk, head
 from dragoman_sim.plan import PING, Step, error_event
@@ -39,6 +40,8 @@ class Answer:
     record: Record
     gates: Gates
     log: Log
+    binary: bool = False
+    """Whether the stream is Amazon's binary one."""
 
     async def stream(self, headers: Headers, before: Sequence[Step], steps: Sequence[Step]) -> None:
         """Wait *before* the head, then send the event stream of *steps*."""
@@ -48,7 +51,7 @@ class Answer:
             try:
                 await self._steps(steps, send=True)
             except _EndError as early:
-                await self.connection.write(chunk(error_event(early.fault)))
+                await self._send(error_event(early.fault))
             await self.connection.write(LAST_CHUNK)
             self.log.end(self.record, "answered")
         except _CutError as cut:
@@ -112,7 +115,7 @@ class Answer:
         for step in steps:
             if isinstance(step, bytes):
                 if send:
-                    await self.connection.write(chunk(step))
+                    await self._send(step)
             elif isinstance(step, Gate):
                 await self.gates[step.name].passed()
             elif isinstance(step, Pause):
@@ -126,11 +129,14 @@ class Answer:
             else:
                 raise _EndError(step)
 
+    async def _send(self, events: bytes) -> None:
+        await self.connection.write(chunk(converted(events) if self.binary else events))
+
     async def _pings(self, pings: Pings, *, send: bool) -> None:
         sent = 0
         while pings.count is None or sent < pings.count:
             if send:
-                await self.connection.write(chunk(PING))
+                await self._send(PING)
             sent += 1
             await asyncio.sleep(pings.every_ms / 1000)
 

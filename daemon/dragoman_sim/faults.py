@@ -106,13 +106,18 @@ def status_of(error_type: str) -> int:
     return _STATUSES.get(error_type, 500)
 
 
+def message_of(status: int) -> str:
+    """Return what the API says with a status."""
+    return _MESSAGES.get(status, "Internal server error")
+
+
 def error_body(fault: Status, request_id: str) -> tuple[str, bytes]:
     """Return the content type and the body of the error response."""
     if fault.html:
         return "text/html", _PAGE
     error: dict[str, object] = {
         "type": fault.error_type or ERROR_TYPES.get(fault.status, "api_error"),
-        "message": _dated(fault.message or _MESSAGES.get(fault.status, "Internal server error")),
+        "message": dated(fault.message or message_of(fault.status)),
     }
     if fault.error_code is not None:
         error["details"] = {"error_code": fault.error_code}
@@ -121,7 +126,7 @@ def error_body(fault: Status, request_id: str) -> tuple[str, bytes]:
     )
 
 
-def _dated(message: str) -> str:
+def dated(message: str) -> str:
     """Return *message* with the next month's beginning for `{next_month}`, as the API writes it."""
     if "{next_month}" not in message:
         return message

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from dragoman_sim.conversation import Conversation, tokens_of
+from dragoman_sim.event_stream import DAMAGED
 from dragoman_sim.script import (
     Cut,
     Fault,
@@ -263,6 +264,8 @@ def _malformed(fault: Malformed, index: int) -> bytes:
     start = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":' % index
     if fault.what == "json":
         return start + b'{"type":"text_delta","text":"bro\n\n'
+    if fault.what == "checksum":
+        return DAMAGED
     if fault.what == "sse":
         return b"this is no event\ndata\n:\nevent content_block_delta\n\n"
     return start + b'{"type":"text_delta","text":"%b"}}\n\n' % _odd_text(fault)
@@ -282,4 +285,6 @@ def _spoil(body: bytes, fault: Malformed) -> bytes:
         return body[: len(body) // 2]
     if fault.what == "sse":
         return b"this is no message\n\n"
+    if fault.what == "checksum":
+        return body  # it has none
     return b'{"odd":"%b",%b' % (_odd_text(fault), body[1:])

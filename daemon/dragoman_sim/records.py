@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from dragoman_sim.clouds import Dialect
 from dragoman_sim.conversation import Conversation, InvalidRequestError
 from dragoman_sim.http import HttpRequest
 
 MAX_RECORDS = 20_000
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_SECRET = ("x-api-key", "authorization", "proxy-authorization", "cookie")
+_SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/, ]+)/\d{8}/([a-z0-9-]+/[a-z0-9-]+)/aws4_request,")
+_SECRET = ("x-api-key", "authorization", "proxy-authorization", "cookie", "x-amz-security-token")
 
 Outcome = Literal["answering", "answered", "cut", "abandoned"]
 """`answering`: not at its end · `answered`: whole, errors included · `cut`: broken off as the script says ·
@@ -42,8 +45,8 @@ class Record:
     body: bytes
     at: float
     """Seconds since the simulator's start."""
-    credential: Literal["x-api-key", "authorization"] | None = None
-    """Which header brought the credential."""
+    credential: Literal["x-api-key", "authorization", "signature"] | None = None
+    """Which header brought the credential; `signature`: Amazon's, whose credential is the access key's id."""
     credential_digest: str | None = None
     outcome: Outcome = "answering"
     status: int | None = None
@@ -51,6 +54,10 @@ class Record:
     """From 1, over the requests to `/v1/messages` alone."""
     rule: int | None = None
     """The index of the rule that answered; None: the default."""
+    dialect: Dialect | None = None
+    """Of the cloud that was asked; `path` and `body` are then those of the Messages API."""
+    signed_for: str | None = None
+    """`REGION/SERVICE` of an Amazon signature."""
 
     @property
     def user_agent(self) -> str:
@@ -97,8 +104,12 @@ class Record:
         names = (
             "number", "message_number", "method", "path", "query", "headers", "at", "credential",
             "credential_digest", "outcome", "status", "rule", "from_claude_code", "claude_session_id",
+            "signed_for",
         )  # fmt: skip
-        return {**{name: getattr(self, name) for name in names}, "body": body}
+        dialect = self.dialect
+        provider, target = (None, self.path) if dialect is None else (dialect.provider, dialect.target)
+        asked = {"provider": provider, "target": target}
+        return {**{name: getattr(self, name) for name in names}, **asked, "body": body}
 
 
 Condition = Callable[[Record], bool]
@@ -115,17 +126,21 @@ class Log:
     _bytes: int = 0
     _waiting: list[tuple[Condition, asyncio.Future[Record]]] = field(default_factory=list)
 
-    def add(self, request: HttpRequest, at: float) -> Record:
-        """Remember *request* and wake who waits for it."""
+    def add(self, request: HttpRequest, at: float, dialect: Dialect | None = None) -> Record:
+        """Remember *request* and wake who waits for it; *dialect* is that of the cloud that was asked."""
         self.total += 1
         headers = dict(request.headers)
         kind, secret = _credential(headers)
+        signature = _SIGNATURE.match(headers.get("authorization", ""))
+        if signature is not None:
+            kind, secret = "signature", signature[1]
         for name in _SECRET:
             if name in headers:
                 headers[name] = "…"
         record = Record(
             self.total, request.method, request.path, request.query, headers, request.body, at,
-            kind, digest(secret) if secret else None,
+            kind, digest(secret) if secret else None, dialect=dialect,
+            signed_for=signature[2] if signature is not None else None,
         )  # fmt: skip
         if request.path == "/v1/messages":
             self.messages += 1
@@ -177,7 +192,9 @@ class Log:
             self._waiting = [entry for entry in self._waiting if entry[1] is not future]
 
 
-def _credential(headers: dict[str, str]) -> tuple[Literal["x-api-key", "authorization"] | None, str]:
+def _credential(
+    headers: dict[str, str],
+) -> tuple[Literal["x-api-key", "authorization", "signature"] | None, str]:
     if key := headers.get("x-api-key"):
         return "x-api-key", key
     scheme, _, token = headers.get("authorization", "").partition(" ")

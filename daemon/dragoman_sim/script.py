@@ -118,7 +118,7 @@ class Status(Value, frozen=True, tag="status"):
 
     status: int
     error_type: str | None = None
-    """Default: the API's own word for that status."""
+    """Default: the API's own word for that status. For a cloud: the name of its own error."""
     message: str | None = None
     error_code: str | None = None
     """`error.details.error_code`; e.g. `enforced_spend_limit_reached` for a spend cap."""
@@ -169,10 +169,11 @@ class Malformed(Value, frozen=True, tag="malformed"):
     """Something in the reply is not what the API promises; the reply goes on after it.
 
     `json`: data that is no JSON · `sse`: lines that are no event · `utf8`: a delta with invalid UTF-8 ·
-    `surrogate`: a delta with a lone surrogate escape · `long_line`: a valid delta of 3 MB in one line.
+    `surrogate`: a delta with a lone surrogate escape · `long_line`: a valid delta of 3 MB in one line ·
+    `checksum`: a message of Bedrock's stream with a wrong one; nothing in a stream without checksums.
     """
 
-    what: Literal["json", "sse", "utf8", "surrogate", "long_line"] = "json"
+    what: Literal["json", "sse", "utf8", "surrogate", "long_line", "checksum"] = "json"
     at: Literal["before_block", "inside_block", "after_block"] = "inside_block"
 
 

@@ -11,12 +11,12 @@ from typing import Any, Self
 
 import msgspec
 
-from dragoman_sim import control, plan
+from dragoman_sim import clouds, control, event_stream, plan
 from dragoman_sim.answer import Answer, Headers
 from dragoman_sim.choose import Choice, Chooser
 from dragoman_sim.conversation import Conversation, InvalidRequestError
 from dragoman_sim.door import Door
-from dragoman_sim.faults import error_body, error_headers, status_of
+from dragoman_sim.faults import dated, error_body, error_headers, message_of, status_of
 from dragoman_sim.gates import GateControl, Gates
 from dragoman_sim.http import LAST_CHUNK, Connection, HttpRequest, chunk, head
 from dragoman_sim.http import Answer as HttpAnswer
@@ -152,7 +152,10 @@ class Simulator:
     def _serve(self, request: HttpRequest, connection: Connection) -> HttpAnswer:
         if request.path.startswith(control.PREFIX):
             return control.serve(self, request, connection)
-        record = self._log.add(request, self._clock() - self._started)
+        dialect = None
+        if (understood := clouds.understood(request)) is not None:
+            request, dialect = understood
+        record = self._log.add(request, self._clock() - self._started, dialect)
         try:
             answer = self._answer(request, record, connection)
         except InvalidRequestError as wrong:
@@ -170,7 +173,11 @@ class Simulator:
         is_model = request.method == "GET" and request.path.startswith(_MODELS)
         if known not in (("POST", _MESSAGES), ("POST", _COUNT)) and not is_model:
             return self._fail(record, Status(404))
-        if record.credential_digest is None:
+        if record.dialect is not None:
+            if (refusal := record.dialect.refusal(request.headers)) is not None:
+                return self._fail(record, refusal)
+            clouds.check(record.dialect, request.body)
+        elif record.credential_digest is None:
             return self._fail(record, Status(401))
         if self.script.keys is not None and not any(record.used_key(key) for key in self.script.keys):
             return self._fail(record, Status(401, message="invalid x-api-key"))
@@ -179,7 +186,10 @@ class Simulator:
         conversation = Conversation(request.body, needs_max_tokens=request.path == _MESSAGES)
         conversation.check_tools()
         if request.path == _COUNT:
-            counted = msgspec.json.encode({"input_tokens": conversation.input_tokens})
+            tokens = conversation.input_tokens
+            counted = msgspec.json.encode({"input_tokens": tokens})
+            if record.dialect is not None:
+                counted = record.dialect.counted(tokens)
             return self._other(record, connection, conversation, counted)
         return self._message(record, connection, conversation)
 
@@ -230,16 +240,15 @@ class Simulator:
         usage = choice.reply.usage
         start = plan.message_start(self._new_id("msg"), conversation.model, usage, conversation)
         end = plan.message_end(planned, usage, conversation)
-        headers = [
-            ("content-type", "text/event-stream; charset=utf-8"),
-            ("cache-control", "no-cache"),
-            *self._headers(record),
-        ]
+        binary = record.dialect is not None and record.dialect.is_binary
+        kind = event_stream.CONTENT_TYPE if binary else "text/event-stream; charset=utf-8"
+        headers = [("content-type", kind), ("cache-control", "no-cache"), *self._headers(record)]
         before, after = self._before(choice)
         if planned.flows and not before and not after:
-            whole = chunk(b"".join((start, *planned.steps, end)))  # type: ignore[arg-type]  # all bytes
+            events = b"".join((start, *planned.steps, end))  # type: ignore[arg-type]  # all bytes
+            whole = chunk(event_stream.converted(events) if binary else events)
             return head(200, [*headers, ("transfer-encoding", "chunked")]) + whole + LAST_CHUNK
-        answer = Answer(connection, record, self._gates, self._log)
+        answer = Answer(connection, record, self._gates, self._log, binary=binary)
         return answer.stream(headers, before, plan.joined([*after, start, *planned.steps, end]))
 
     def _whole(
@@ -291,11 +300,15 @@ class Simulator:
         headers = self._headers(record)
         kind, body = error_body(fault, headers[0][1])
         own = error_headers(fault)
+        if record.dialect is not None and not fault.html:
+            named, body = record.dialect.error(fault, dated(fault.message or message_of(fault.status)))
+            own += named
         length = ("content-length", str(len(body)))
         return head(fault.status, [("content-type", kind), *headers, *own, length]) + body
 
     def _headers(self, record: Record) -> Headers:
-        headers = [("request-id", self._new_id("req"))]
+        name = "request-id" if record.dialect is None else record.dialect.request_id_header
+        headers = [(name, self._new_id("req"))]
         if self._door is not None and record.credential_digest is not None:
             headers += self._door.headers(record, self._clock())
         return headers

@@ -31,7 +31,7 @@ from dragomand.door_config import changeable, door_settings, values_of
 from dragomand.engine.admission import Admission, Keeper, family_of, replay
 from dragomand.engine.agents import Agents
 from dragomand.engine.attachments import Attachments
-from dragomand.engine.auth import Auth
+from dragomand.engine.auth import Auth, provider_of
 from dragomand.engine.budgets import Budgets
 from dragomand.engine.calls import Calls
 from dragomand.engine.limit_settings import LimitSettings
@@ -75,7 +75,7 @@ from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.endpoint import DEFAULT_URL, proxy_for
 from dragomand.upstream.interface import PoolState, Upstream
 from dragomand.upstream.limits_heard import LimitsHeard
-from dragomand.upstream.messages_api import DirectSettings, MessagesApi
+from dragomand.upstream.messages_api import CloudSettings, DirectSettings, Endpoint, MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
@@ -149,6 +149,7 @@ class Engine:
             new_id=new_uuid,
             calls=self.calls,
             credential=lambda: auth.credential,
+            direct_credential=lambda: auth.direct_credential,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)
@@ -273,12 +274,11 @@ class App:
         *environment* is the daemon's own: of it come the API key and what Claude Code may see.
         *open_files* is the soft limit of file descriptors that Claude Code is given (None: ours).
         """
-        api_key = read_api_key(environment)
-        folder = claude_config_dir(config, environment)
-        auth = Auth(api_key=api_key, environment=environment, claude_config_dir=folder)
+        cloud = cloud_endpoint(config, environment)
+        auth = credentials(config, environment, cloud)
         ledger = Ledger(paths.state_dir)
         upstream = claude_code(config, environment, auth, ledger, open_files, paths.state_dir)
-        direct = messages_api(config, environment, auth)
+        direct = messages_api(config, environment, auth, cloud)
         async with opened_store(paths, logger) as store, anyio.create_task_group() as tasks:
             tasks.start_soon(reap, ledger, logger)
             engine = Engine(
@@ -297,7 +297,8 @@ class App:
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
             upstream.on_limits = engine.overhear
-            direct.on_limits = engine.provider_limits.hear
+            if cloud is None or provider_of(environment) != "anthropic":
+                direct.on_limits = engine.provider_limits.hear  # else its limits are another provider's
             app = cls(
                 config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
             )
@@ -458,15 +459,52 @@ def claude_code(
     )
 
 
-def messages_api(config: Config, environment: Mapping[str, str], auth: Auth) -> MessagesApi:
+def credentials(config: Config, environment: Mapping[str, str], cloud: Endpoint | None) -> Auth:
+    """Make what knows of the API key, of Claude Code's login, and of the *cloud*."""
+    return Auth(
+        api_key=read_api_key(environment),
+        environment=environment,
+        claude_config_dir=claude_config_dir(config, environment),
+        cloud=None if cloud is None else cloud.status,
+    )
+
+
+def cloud_endpoint(config: Config, environment: Mapping[str, str]) -> Endpoint | None:
+    """Make the cloud that answers direct queries; None: Anthropic does. Nothing is loaded or asked yet."""
+    direct = config.direct
+    provider = provider_of(environment) if direct.provider == "auto" else direct.provider
+    if provider == "anthropic":
+        return None
+    settings = CloudSettings(
+        region=direct.region,
+        project=direct.project,
+        profile=direct.profile,
+        url=direct.cloud_url,
+        model_prefix=direct.model_prefix,
+        credential_timeout_s=direct.credential_timeout_ms / 1000,
+        environment=environment,
+    )
+    if provider == "bedrock":
+        from dragomand.upstream.messages_api.bedrock import Bedrock
+
+        return Bedrock(settings)
+    from dragomand.upstream.messages_api.vertex import Vertex
+
+    return Vertex(settings)
+
+
+def messages_api(
+    config: Config, environment: Mapping[str, str], auth: Auth, cloud: Endpoint | None
+) -> MessagesApi:
     """Make the upstream that calls the API itself. Nothing is loaded before the first query needs it."""
     direct = config.direct
     url = config.claude.base_url or DEFAULT_URL
     return MessagesApi(
         api_key=auth.api_key,
+        cloud=cloud,
         settings=DirectSettings(
             base_url=url,
-            proxy=proxy_for(url, environment),
+            proxy=proxy_for(url, environment) if cloud is None else None,
             model=direct.model,
             max_tokens=direct.max_tokens,
             max_connections=direct.max_connections,

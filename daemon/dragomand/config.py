@@ -111,9 +111,32 @@ class ClaudeSettings(_Section, frozen=True, kw_only=True):
 class DirectSettings(_Section, frozen=True, kw_only=True):
     """Queries that the Messages API answers itself, without Claude Code (`upstream: messagesApi`).
 
-    Where the API is says `claude.baseUrl`.
+    Where the API is says `claude.baseUrl`; Amazon Bedrock and Google Vertex AI are explained in
+    [messages-api.md](messages-api.md#amazon-bedrock-and-google-vertex-ai).
     """
 
+    provider: Literal["auto", "anthropic", "bedrock", "vertex"] = "auto"
+    """Whose API is asked; `auto`: what CLAUDE_CODE_USE_BEDROCK or _VERTEX says, else Anthropic's."""
+    region: Annotated[
+        str, Meta(pattern=r"\A[a-z0-9-]{0,40}\Z", description="a region's name, or nothing")
+    ] = ""
+    """The cloud's region; nothing: AWS_REGION, AWS_DEFAULT_REGION or the profile's, CLOUD_ML_REGION."""
+    project: Annotated[
+        str, Meta(pattern=r"\A[A-Za-z0-9.:_-]{0,100}\Z", description="a project's id, or nothing")
+    ] = ""
+    """Vertex AI's project; nothing: ANTHROPIC_VERTEX_PROJECT_ID, GOOGLE_CLOUD_PROJECT or the credential's."""
+    profile: Annotated[
+        str, Meta(pattern=r"\A[^\x00-\x1f]{0,100}\Z", description="a profile's name, or nothing")
+    ] = ""
+    """The profile in AWS's own files; nothing: AWS_PROFILE, or the default one."""
+    cloud_url: UrlOrEmpty = ""
+    """Where the cloud is; nothing: ANTHROPIC_BEDROCK_BASE_URL, ANTHROPIC_VERTEX_BASE_URL, or its own."""
+    model_prefix: Annotated[
+        str, Meta(pattern=r"\A[a-z-]{0,20}\Z", description="us, eu, global …, or nothing")
+    ] = ""
+    """Bedrock's inference profiles for `opus` …; nothing: `us` or `eu` by the region, else `global`."""
+    credential_timeout_ms: Milliseconds = 10_000
+    """How long finding or renewing a cloud's credential may take."""
     model: Annotated[str, Meta(min_length=1, description="a model's alias or full name")] = "sonnet"
     """The model of a query that names none."""
     max_tokens: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number")] = 16_000

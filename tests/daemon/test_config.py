@@ -159,6 +159,15 @@ def test_a_config_is_frozen() -> None:
         ("[daemon]\nqqqqqqqq = 1", "daemon.qqqqqqqq is not known."),
         ("daemon = 5", "daemon: expected a table [daemon], got 5."),
         (
+            '[direct]\nprovider = "azure"',
+            "direct.provider: expected one of auto, anthropic, bedrock, vertex, got 'azure'.",
+        ),
+        (
+            '[direct]\nregion = "us east"',
+            "direct.region: expected a region's name, or nothing, got 'us east'.",
+        ),
+        ('[direct]\nproject = "a/b"', "direct.project: expected a project's id, or nothing, got 'a/b'."),
+        (
             "[limits]\nmaxRunning = 0",
             "limits.maxRunning: expected a whole number from 1 to 65536, got 0.",
         ),

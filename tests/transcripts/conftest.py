@@ -328,6 +328,11 @@ async def stage(path: Path, mode: str, folder: Path) -> AsyncIterator[Transcript
             "DRAGOMAN_CLAUDE__MAX_RETRIES": "0", "DRAGOMAN_RETRY__MAX_ATTEMPTS": "1",
         }  # fmt: skip
         env |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        more = re.search(r"^```json environment\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        for name, value in json.loads(more[1]).items() if more else ():
+            env.pop(name, None)
+            if value is not None:
+                env[name] = value.replace("{{sim}}", sim.url)
         daemon = MODES[mode](env)
         transcript = Transcript(path, daemon, sim, cwd)
         try:

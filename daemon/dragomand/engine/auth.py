@@ -1,13 +1,14 @@
 """Which credential there is, answered from memory (requirements 01.2 to 01.6, 01.11, 01.21, 01.32).
 
 First form: the daemon's own `ANTHROPIC_API_KEY`, then Claude Code's own login, whose presence alone is looked
-at and which is never read. No method returns a secret.
+at and which is never read. Direct queries may go to a cloud instead, which finds its credential itself and
+tells here what it knows. No method returns a secret.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from dragoman_protocol.auth import AuthStatusResult, CredentialSource, Provider
+from dragoman_protocol.auth import AuthStatusResult, CloudAuth, CredentialSource, Provider
 
 from .errors import EngineError
 
@@ -22,11 +23,20 @@ class Auth:
     """Holds the credential for the daemon's life."""
 
     def __init__(
-        self, *, api_key: str | None, environment: Mapping[str, str], claude_config_dir: str
+        self,
+        *,
+        api_key: str | None,
+        environment: Mapping[str, str],
+        claude_config_dir: str,
+        cloud: Callable[[], CloudAuth] | None = None,
     ) -> None:
-        """Use *api_key* if it is not empty; *environment* may name a provider (`CLAUDE_CODE_USE_…`)."""
+        """Use *api_key* if it is not empty; *environment* may name a provider (`CLAUDE_CODE_USE_…`).
+
+        *cloud* tells of the cloud that answers direct queries; None: Anthropic does, with the key.
+        """
         self._api_key = api_key or None
-        self._provider = _provider(environment)
+        self._provider = provider_of(environment)
+        self._cloud = cloud
         self._login_file = os.path.join(claude_config_dir, LOGIN_FILE)
         self._logged_in = os.path.exists(self._login_file)
 
@@ -36,34 +46,81 @@ class Auth:
 
     @property
     def credential(self) -> str:
-        """Which credential pays for turns and calls, by a name that reveals nothing of it."""
+        """Which credential pays for turns of Claude Code, by a name that reveals nothing of it."""
         return "apiKey" if self._api_key is not None else "claudeLogin"
+
+    @property
+    def direct_credential(self) -> str:
+        """The same of direct queries: a cloud's name where one answers them."""
+        return self.credential if self._cloud is None else self._cloud().provider
+
+    @property
+    def direct_provider(self) -> Provider:
+        """Who answers direct queries."""
+        return "anthropic" if self._cloud is None else self._cloud().provider
+
+    @property
+    def no_direct_answer(self) -> str | None:
+        """Why the cloud cannot be asked, for people; None if it can, or if it is only the key that misses."""
+        cloud = None if self._cloud is None else self._cloud()
+        return None if cloud is None or _usable(cloud) else cloud.next_step
+
+    @property
+    def can_ask_directly(self) -> bool:
+        """Whether the Messages API can be asked: with the key, or through a cloud."""
+        return self._api_key is not None if self._cloud is None else _usable(self._cloud())
 
     def status(self) -> AuthStatusResult:
         """Return what is known, without starting a process or reading a file."""
         source = self._source()
+        cloud = None if self._cloud is None else self._cloud()
+        provider = self._provider
+        if cloud is not None and source == "none":
+            # A sign of a credential counts like a login of Claude Code's, which is not tried either.
+            source = "cloud" if _usable(cloud) and cloud.source is not None else "none"
+            provider = cloud.provider
         return AuthStatusResult(
             authenticated=source != "none",
             source=source,
-            provider=self._provider,
+            provider=provider,
             token_present=self._api_key is not None,
             next_step=None if source != "none" else self._next_step(),
+            messages_api=cloud,
         )
 
     def require(self) -> None:
-        """Raise `auth_required`, with what to do next, unless there is a credential.
+        """Raise `auth_required`, with what to do next, unless there is some credential."""
+        if self._source() == "none" and not (self._cloud is not None and self.can_ask_directly):
+            self.require_claude_code()
 
-        Somebody may have logged in since the daemon started, so without one the disk is looked at again.
+    def require_claude_code(self) -> None:
+        """Raise `claude_code_refusal`, if there is one."""
+        refusal = self.claude_code_refusal()
+        if refusal is not None:
+            raise refusal
+
+    def claude_code_refusal(self) -> EngineError | None:
+        """Return why Claude Code cannot be asked; None if it can.
+
+        Somebody may have logged in since the daemon started, so without a credential the disk is looked at
+        again.
         """
         if self._source() != "none":
-            return
+            return None
         self._logged_in = os.path.exists(self._login_file)
-        if self._source() == "none":
-            raise EngineError(
-                "auth_required",
-                f"No credential for Claude is available. {self._next_step()}",
-                next_step=self._next_step(),
+        if self._source() != "none":
+            return None
+        if self._cloud is not None and self.can_ask_directly:
+            return EngineError(
+                "upstream_unavailable",
+                f"Only direct queries are answered by way of {self._cloud().provider}: Claude Code has no "
+                f"credential here that the daemon supports.",
+                next_step="Ask with `tools: []` and without a `cwd`, or with `upstream: messagesApi`. "
+                + self._step_for_claude_code(),
             )
+        next_step = self._next_step()
+        text = f"No credential for Claude is available. {next_step}"
+        return EngineError("auth_required", text, next_step=next_step)
 
     def _source(self) -> CredentialSource:
         if self._provider != "anthropic":
@@ -73,9 +130,14 @@ class Auth:
         return "claudeCodeLogin" if self._logged_in else "none"
 
     def _next_step(self) -> str:
+        if self._cloud is not None and (step := self._cloud().next_step):
+            return step
+        return self._step_for_claude_code()
+
+    def _step_for_claude_code(self) -> str:
         if self._provider != "anthropic":
             return (
-                f"The provider {self._provider} is not supported yet: "
+                f"Claude Code with {self._provider} is not supported yet: "
                 f"unset {_VARIABLES[self._provider]} and restart the daemon."
             )
         return (
@@ -84,7 +146,13 @@ class Auth:
         )
 
 
-def _provider(environment: Mapping[str, str]) -> Provider:
+def _usable(cloud: CloudAuth) -> bool:
+    """Tell whether a query may be tried: after a failure too, somebody may have signed in meanwhile."""
+    return cloud.state != "notInstalled"
+
+
+def provider_of(environment: Mapping[str, str]) -> Provider:
+    """Return the provider that Claude Code's own variables name."""
     for provider, variable in _VARIABLES.items():
         if environment.get(variable, "").lower() in ("1", "true", "yes", "on"):
             return provider

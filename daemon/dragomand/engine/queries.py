@@ -247,7 +247,10 @@ class Queries:
             params,
             cwd=params.cwd,
             bound=await self._choice.upstream_of(params),
-            has_key=self._auth.api_key() is not None,
+            has_key=self._auth.can_ask_directly,
+            provider=self._auth.direct_provider,
+            refusal=self._auth.claude_code_refusal,
+            missing=self._auth.no_direct_answer,
         )
         needs_cwd = choice.upstream == "claude_code"
         session = await self._choice.row_for(
@@ -264,7 +267,7 @@ class Queries:
             session,
             turn_id,
             model=params.model,
-            credential=self._auth.credential,
+            credential=self._auth.credential if needs_cwd else self._auth.direct_credential,
             timeout_s=self._queue_timeout_s(params, timeout_ms),
             priority=params.priority,
             reserve=lambda: self._budgets.reserve(payment),

@@ -74,13 +74,15 @@ class Runs:
         new_id: Callable[[], str],
         calls: Calls | None = None,
         credential: Callable[[], str] = lambda: "apiKey",
+        direct_credential: Callable[[], str] = lambda: "apiKey",
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
         What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
-        leave no record. *credential* names the one that pays.
+        leave no record. *credential* names the one that pays, *direct_credential* that of direct calls.
         """
         self._credential = credential
+        self._direct_credential = direct_credential
         self._upstream = upstream
         self._direct = direct
         self._calls = calls
@@ -215,7 +217,7 @@ class Runs:
             _priority(options),
             turn.session.session_id,
             family_of(options.model or turn.session.model),
-            self._credential(),
+            self._direct_credential(),
         )
         waiting = self._tell(turn)
         return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)

@@ -114,7 +114,7 @@ class Streams:
 
     async def open(self, params: StreamOpenParams, caller: Caller) -> tuple[str, Channel]:
         """Start the session's process and return its id and channel. Raises `EngineError`."""
-        self._auth.require()
+        self._auth.require_claude_code()
         params = await self._agents.answering(params)
         options.check(params, caller, self._limits.allowed_env, self._limits.roots)
         if self._stopping:
@@ -148,7 +148,7 @@ class Streams:
 
         When the caller is cancelled before the message is accepted, the turn is stopped.
         """
-        self._auth.require()
+        self._auth.require_claude_code()
         digest = hashlib.sha256(msgspec.json.encode([params.session_id, params.prompt])).hexdigest()
         known = self._running_message(params, digest) or await self._stored_message(params, digest)
         if known is not None:

@@ -34,7 +34,10 @@ class TokenCounts:
     async def count(self, params: CountTokensParams) -> CountTokensResult:
         """Return the count. Raises `EngineError`: `upstream_unavailable` without an API key …"""
         self._auth.require()
-        if self._auth.api_key() is None:
+        if not self._auth.can_ask_directly:
+            missing = self._auth.no_direct_answer
+            if missing is not None:
+                raise unavailable("The cloud cannot be asked: its library is missing", missing)
             raise unavailable(NO_KEY, "Set ANTHROPIC_API_KEY where the daemon is started.")
         history: tuple[HistoryMessage, ...] = ()
         if params.session_id is not None:

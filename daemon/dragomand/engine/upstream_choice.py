@@ -1,10 +1,12 @@
 """Which upstream answers a query, and why: said in the result, so that nobody has to guess."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal
 
 import msgspec
+from dragoman_protocol.auth import Provider
 from dragoman_protocol.query import AnsweredBy, AnswerOptions, TurnOptions
 
 from .errors import EngineError
@@ -25,8 +27,18 @@ _ONLY_CLAUDE_CODE = {
 
 _chosen = attrgetter(*_ONLY_CLAUDE_CODE)
 
+NAMES: dict[Provider, str] = {
+    "anthropic": "Anthropic",
+    "bedrock": "Amazon Bedrock",
+    "vertex": "Google Vertex AI",
+}
+"""For people."""
+
 NO_KEY = "messagesApi needs an API key: a login of Claude Code's own is never used for direct calls"
 """Why there is no Messages API with a subscription."""
+
+KEY_STEP = "Set ANTHROPIC_API_KEY where the daemon is started, or leave it out."
+"""What to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +54,39 @@ class Choice:
         return WIRE[self.upstream]
 
 
-def choose(options: AnswerOptions, *, cwd: str | None, bound: str | None, has_key: bool) -> Choice:
+def choose(
+    options: AnswerOptions,
+    *,
+    cwd: str | None,
+    bound: str | None,
+    has_key: bool,
+    provider: Provider = "anthropic",
+    refusal: Callable[[], EngineError | None] = lambda: None,
+    missing: str | None = None,
+) -> Choice:
     """Return who answers *options*.
 
     *cwd* is the query's folder, or the stored session's; *bound* the upstream that the session's turns so far
-    had, None for a new one; *has_key* whether an API key is held. Raises `upstream_unavailable` where the one
+    had, None for a new one; *has_key* whether *provider*'s Messages API can be asked, *missing* what a cloud
+    lacks for that; *refusal* says why Claude Code cannot. Raises that, `upstream_unavailable` where the one
     that is needed cannot be had, `invalid_params` for options that it does not have.
     """
-    choice = _choose(options, cwd, bound, has_key)
+    why_not = NO_KEY if missing is None else f"{NAMES[provider]} cannot be asked: its library is missing"
+    choice = _choose(options, cwd, bound, None if has_key else why_not)
     if choice.upstream == "messages_api":
         if not has_key:
-            raise unavailable(NO_KEY, "Set ANTHROPIC_API_KEY where the daemon is started, or leave it out.")
+            raise unavailable(why_not, missing or KEY_STEP)
         agentic = _agentic(options)
         if agentic:
             raise _not_of(agentic, "messagesApi")
-    elif options.api is not None:
+        if provider != "anthropic":
+            return Choice("messages_api", f"{choice.reason}; by way of {NAMES[provider]}")
+        return choice
+    if options.api is not None:
         raise _not_of("api", "claudeCode")
+    refused = refusal()
+    if refused is not None:
+        raise refused
     return choice
 
 
@@ -66,7 +95,7 @@ def unavailable(why: str, next_step: str) -> EngineError:
     return EngineError("upstream_unavailable", f"{why}.", next_step=next_step)
 
 
-def _choose(options: AnswerOptions, cwd: str | None, bound: str | None, has_key: bool) -> Choice:
+def _choose(options: AnswerOptions, cwd: str | None, bound: str | None, why_not: str | None) -> Choice:
     asked: UpstreamName | None = None
     if options.upstream != "auto":
         asked = "messages_api" if options.upstream == "messagesApi" else "claude_code"
@@ -87,8 +116,8 @@ def _choose(options: AnswerOptions, cwd: str | None, bound: str | None, has_key:
     agentic = _agentic(options)
     if agentic:
         return Choice("claude_code", f"{agentic} is an option of Claude Code's")
-    if not has_key:
-        return Choice("claude_code", NO_KEY)
+    if why_not is not None:
+        return Choice("claude_code", why_not)
     return Choice("messages_api", "no tools, no folder, and no option of Claude Code's were asked for")
 
 

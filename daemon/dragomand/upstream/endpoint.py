@@ -8,7 +8,10 @@ DEFAULT_URL = "https://api.anthropic.com"
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     """Return the proxy that *environment* names for *url* (`HTTPS_PROXY`, `NO_PROXY` …); None without one."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None  # it is no URL: whoever asks there will hear so
     host = parts.hostname or ""
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     for name in (each.strip().lstrip(".") for each in excepted.split(",")):

@@ -50,11 +50,15 @@ def resolve(name: str) -> str:
 
 def cost_usd(model: str | None, tokens: Tokens) -> float | None:
     """Return the estimated cost of a call; None for a model whose prices are not known."""
-    price = _PRICES.get(model or "")
+    name = model or ""
+    price = _PRICES.get(name)
     if price is None:
-        return None
+        name = _of_a_cloud(name)
+        price = _PRICES.get(name)
+        if price is None:
+            return None
     if tokens.input + tokens.cache_read + tokens.cache_write > _LONG_PROMPT_TOKENS:
-        price = _LONG_PROMPTS.get(model or "", price)
+        price = _LONG_PROMPTS.get(name, price)
     dollars = (
         tokens.input * price.input
         + tokens.output * price.output
@@ -63,3 +67,8 @@ def cost_usd(model: str | None, tokens: Tokens) -> float | None:
         + tokens.cache_write_1h * price.cache_write_1h
     )
     return dollars / 1_000_000
+
+
+def _of_a_cloud(name: str) -> str:
+    """Return the model's own name: `us.anthropic.claude-opus-5-5` and `claude-opus-5-5@default` are one."""
+    return name.rpartition("anthropic.")[2].partition("@")[0]

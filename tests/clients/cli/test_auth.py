@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dragoman_protocol.auth import AuthStatusResult
+from dragoman_protocol.auth import AuthStatusResult, CloudAuth
 
 
 @pytest.fixture
@@ -34,3 +34,26 @@ def test_not_signed_in(run: Callable[..., Any], served: Any, step: str | None) -
     assert done.status == 1
     assert done.out == "Not signed in.\n" + (f"{step}\n" if step else "")
     assert run("auth", "status", "--json").status == 1
+
+
+@pytest.mark.parametrize(
+    ("cloud", "line"),
+    [
+        (
+            CloudAuth(provider="vertex", state="found", source="gcloud", region="eu", project="p"),
+            "Direct queries: vertex, eu, p (credential from gcloud).\n",
+        ),
+        (
+            CloudAuth(provider="bedrock", state="notAsked"),
+            "Direct queries: bedrock (not asked for a credential yet).\n",
+        ),
+    ],
+)
+def test_a_cloud_beside_it(run: Callable[..., Any], served: Any, cloud: CloudAuth, line: str) -> None:
+    found = AuthStatusResult(
+        authenticated=True, source="claudeCodeLogin", provider="anthropic", token_present=False,
+        messages_api=cloud,
+    )  # fmt: skip
+    served.answers("auth/status", found)
+    assert run("auth", "status").out.endswith(f"claudeCodeLogin).\n{line}")
+    assert json.loads(run("auth", "status", "--json").out)["messagesApi"]["provider"] == cloud.provider

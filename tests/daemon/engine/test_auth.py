@@ -1,9 +1,11 @@
-"""Which credential is told, and when there is none (00.1, 00.10, 01.2, 01.3, 01.4, 01.5, 01.6)."""
+"""Which credential is told, and when there is none (00.1, 00.10, 01.2, 01.3, 01.4, 01.5, 01.6, 01.21)."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from dragoman_protocol.auth import CloudAuth
 from dragomand.engine.auth import LOGIN_FILE, Auth
 from dragomand.engine.errors import EngineError
 
@@ -48,7 +50,7 @@ def test_the_key_is_in_nothing_that_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "provider"), [("CLAUDE_CODE_USE_BEDROCK", "bedrock"), ("CLAUDE_CODE_USE_VERTEX", "vertex")]
 )
-def test_other_providers_are_named_and_not_supported_yet(
+def test_other_providers_are_named_and_not_supported_for_claude_code(
     tmp_path: Path, variable: str, provider: str, value: str
 ) -> None:
     other = auth(tmp_path, KEY, **{variable: value})
@@ -82,3 +84,89 @@ def test_a_login_after_the_start_is_found_when_it_is_needed(tmp_path: Path) -> N
     assert not late.status().authenticated  # from memory
     late.require()
     assert late.status().source == "claudeCodeLogin"
+
+
+# -- direct queries by way of a cloud
+
+
+def clouded(folder: Path, api_key: str | None = None, **known: Any) -> Auth:
+    cloud = CloudAuth(**{"provider": "bedrock", "state": "found", "source": "sso", **known})
+    return Auth(api_key=api_key, environment={}, claude_config_dir=str(folder), cloud=lambda: cloud)
+
+
+def test_without_a_cloud_direct_queries_need_the_key(tmp_path: Path) -> None:
+    assert (auth(tmp_path, KEY).can_ask_directly, auth(tmp_path).can_ask_directly) == (True, False)
+    assert auth(tmp_path).direct_provider == "anthropic"
+    assert auth(tmp_path).status().messages_api is None
+    assert auth(tmp_path).no_direct_answer is None
+
+
+def test_a_clouds_credential_is_one(tmp_path: Path) -> None:
+    holder = clouded(tmp_path)
+    holder.require()
+    status = holder.status()
+    assert (status.authenticated, status.source, status.provider) == (True, "cloud", "bedrock")
+    assert status.messages_api == CloudAuth(provider="bedrock", state="found", source="sso")
+    assert (holder.can_ask_directly, holder.direct_provider) == (True, "bedrock")
+    assert holder.no_direct_answer is None
+
+
+@pytest.mark.parametrize(
+    ("known", "authenticated"),
+    [
+        ({"state": "notAsked"}, True),  # there are signs of it
+        ({"state": "notAsked", "source": None, "next_step": "ask"}, False),
+        ({"state": "failed", "source": None, "next_step": "sign in"}, False),
+    ],
+)
+def test_a_query_is_tried_whatever_is_known_of_the_cloud(
+    tmp_path: Path, known: dict[str, Any], authenticated: bool
+) -> None:
+    holder = clouded(tmp_path, **known)
+    holder.require()
+    assert holder.can_ask_directly
+    status = holder.status()
+    assert status.authenticated == authenticated
+    assert status.next_step == known.get("next_step")
+
+
+def test_without_the_clouds_library(tmp_path: Path) -> None:
+    holder = clouded(tmp_path, state="notInstalled", source=None, next_step="pip install it")
+    assert (holder.can_ask_directly, holder.no_direct_answer) == (False, "pip install it")
+    with pytest.raises(EngineError, match="pip install it") as caught:
+        holder.require()
+    assert caught.value.kind == "auth_required"
+    assert not holder.status().authenticated
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_claude_code_beside_a_cloud(tmp_path: Path, key: str | None) -> None:
+    holder = clouded(tmp_path, key)
+    refusal = holder.claude_code_refusal()
+    status = holder.status()
+    if key is not None:
+        assert refusal is None
+        assert (status.source, status.provider) == ("environment", "anthropic")
+        assert status.messages_api is not None
+        return
+    assert refusal is not None
+    assert refusal.kind == "upstream_unavailable"
+    assert "`tools: []`" in refusal.data["next_step"]
+    (tmp_path / LOGIN_FILE).write_text("{}")
+    assert holder.claude_code_refusal() is None
+    assert holder.status().provider == "anthropic"
+
+
+def test_claude_code_is_not_run_on_a_cloud_yet(tmp_path: Path) -> None:
+    cloud = CloudAuth(provider="bedrock", state="found", source="sso")
+    holder = Auth(
+        api_key=KEY,
+        environment={"CLAUDE_CODE_USE_BEDROCK": "1"},
+        claude_config_dir=str(tmp_path),
+        cloud=lambda: cloud,
+    )
+    holder.require()
+    refusal = holder.claude_code_refusal()
+    assert refusal is not None
+    assert "unset CLAUDE_CODE_USE_BEDROCK" in refusal.data["next_step"]
+    assert holder.status().source == "cloud"

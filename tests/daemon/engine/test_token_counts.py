@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dragoman_protocol.auth import CloudAuth
 from dragoman_protocol.query import CountTokensParams, CountTokensResult
 from dragomand.engine.auth import LOGIN_FILE, Auth
 from dragomand.engine.errors import EngineError
@@ -62,3 +63,18 @@ async def test_a_login_counts_nothing(kit: Any, tmp_path: Path, login: bool, kin
             await counts.count(CountTokensParams(prompt="x"))
     assert caught.value.kind == kind
     assert not counter.specs
+
+
+@pytest.mark.parametrize("state", ["found", "failed", "notInstalled"])
+async def test_a_cloud_counts_without_a_key(kit: Any, tmp_path: Path, state: Any) -> None:
+    step = "pip install it" if state == "notInstalled" else None
+    cloud = CloudAuth(provider="bedrock", state=state, next_step=step)
+    holder = Auth(api_key=None, environment={}, claude_config_dir=str(tmp_path), cloud=lambda: cloud)
+    (tmp_path / LOGIN_FILE).write_text("{}")
+    async with kit.engine() as engine:
+        counts = TokenCounts(Counter(), holder, engine.sessions)
+        if step is None:
+            assert (await counts.count(CountTokensParams(prompt="four"))).input_tokens == 4
+            return
+        error = await kit.refused("upstream_unavailable", counts.count(CountTokensParams(prompt="x")))
+        assert error.data["next_step"] == step

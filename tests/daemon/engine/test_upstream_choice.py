@@ -66,3 +66,42 @@ def test_what_cannot_be_had(given: dict[str, Any], kind: str) -> None:
         decide(**given)
     assert caught.value.kind == kind
     assert caught.value.data.get("next_step") or caught.value.data["path"].startswith("$.")
+
+
+# -- by way of a cloud
+
+
+def by_cloud(refused: EngineError | None = None, missing: str | None = None, **chosen: Any) -> Any:
+    return choose(
+        AnswerOptions(**chosen),
+        cwd=None,
+        bound=None,
+        has_key=missing is None,
+        provider="vertex",
+        refusal=lambda: refused,
+        missing=missing,
+    )
+
+
+@pytest.mark.parametrize("given", [{"tools": []}, {"upstream": "messagesApi"}])
+def test_the_reason_names_the_cloud(given: dict[str, Any]) -> None:
+    choice = by_cloud(**given)
+    assert choice.wire == DIRECT
+    assert choice.reason.endswith("; by way of Google Vertex AI")
+
+
+@pytest.mark.parametrize("given", [{}, {"upstream": "claudeCode"}, {"tools": ["Read"]}])
+def test_claude_code_is_refused_with_its_own_reason(given: dict[str, Any]) -> None:
+    assert by_cloud(**given).wire == AUTO
+    refusal = EngineError("upstream_unavailable", "not on a cloud")
+    with pytest.raises(EngineError) as caught:
+        by_cloud(refused=refusal, **given)
+    assert caught.value is refusal
+
+
+def test_without_the_clouds_library_it_is_named() -> None:
+    assert "its library is missing" in by_cloud(missing="pip install it", tools=[]).reason
+    with pytest.raises(EngineError, match="Google Vertex AI cannot be asked") as caught:
+        by_cloud(missing="pip install it", upstream="messagesApi")
+    assert caught.value.kind == "upstream_unavailable"
+    assert caught.value.data["next_step"] == "pip install it"

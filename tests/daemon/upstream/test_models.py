@@ -30,6 +30,14 @@ def test_the_prices_that_claude_code_reckons_with(alias: str, tokens: Tokens, do
     assert cost_usd(resolve(alias), tokens) == pytest.approx(dollars)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["us.anthropic.claude-haiku-5-5", "anthropic.claude-haiku-5-5", "claude-haiku-5-5@default"],
+)
+def test_a_clouds_name_has_the_models_price(name: str) -> None:
+    assert cost_usd(name, Tokens(input=MILLION)) == pytest.approx(0.5)
+
+
 def test_what_has_no_price_has_no_cost() -> None:
     assert cost_usd("claude-of-tomorrow", Tokens(input=1)) is None
     assert cost_usd(None, Tokens()) is None

@@ -1,9 +1,21 @@
 """`dragoman auth`: who pays."""
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
 from dragoman.cli import exits
+
+if TYPE_CHECKING:
+    from dragoman_protocol.auth import CloudAuth
+
+_STATES = {
+    "found": "credential from {source}",
+    "notAsked": "not asked for a credential yet",
+    "failed": "no credential",
+    "notInstalled": "its library is not installed",
+}
 
 
 @click.group("auth")
@@ -29,4 +41,13 @@ def status(as_json: bool) -> int:
         click.echo("Not signed in.")
         if found.next_step:
             click.echo(found.next_step)
+    if found.messages_api is not None and not as_json:
+        click.echo(_of_cloud(found.messages_api))
     return exits.OK if found.authenticated else exits.FAILED
+
+
+def _of_cloud(cloud: "CloudAuth") -> str:
+    """Return a line on the cloud that answers direct queries."""
+    state = _STATES.get(cloud.state, cloud.state).format(source=cloud.source)
+    place = "".join(f", {part}" for part in (cloud.region, cloud.project) if part)
+    return f"Direct queries: {cloud.provider}{place} ({state})."

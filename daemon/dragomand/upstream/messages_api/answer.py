@@ -10,6 +10,7 @@ from dragoman_protocol.stream import AssistantText, Event, TextDelta, Thinking, 
 
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure
+from dragomand.upstream.messages_api.endpoint import StreamReader
 from dragomand.upstream.messages_api.sse import EventReader, TooLongError, next_event
 from dragomand.upstream.messages_api.wire import (
     ApiEvent,
@@ -66,11 +67,19 @@ class _Open:
 class Answer:
     """Takes an answer's stream."""
 
-    def __init__(self, sink: Callable[[Event], None], wanted: Callable[[], bool]) -> None:
-        """Give events to *sink*, deltas only while *wanted* says so (later ones begin where those ended)."""
+    def __init__(
+        self,
+        sink: Callable[[Event], None],
+        wanted: Callable[[], bool],
+        reader: StreamReader | None = None,
+    ) -> None:
+        """Give events to *sink*, deltas only while *wanted* says so (later ones begin where those ended).
+
+        *reader* makes server-sent events of the chunks; None: they are such events.
+        """
         self._sink = sink
         self._wanted = wanted
-        self._reader = EventReader()
+        self._reader = reader or EventReader()
         self._message_id = ""
         self._open: dict[int, _Open] = {}
         self.held: list[Event] = []

@@ -9,10 +9,11 @@ from dragoman_protocol.content import Prompt
 
 from dragomand.upstream.interface import AskPermission, Failure, RunSpec, UpstreamError
 from dragomand.upstream.limits_heard import OnLimits, nobody
-from dragomand.upstream.messages_api.connections import Connections, Http
+from dragomand.upstream.messages_api.connections import Connections, Http, Reader
+from dragomand.upstream.messages_api.endpoint import Call, Endpoint
 from dragomand.upstream.messages_api.reading import PlainReading
 from dragomand.upstream.messages_api.request import count_body, headers_of
-from dragomand.upstream.messages_api.run import BROKEN, MessagesRun, failure_of
+from dragomand.upstream.messages_api.run import BROKEN, Cloud, MessagesRun, failure_of
 from dragomand.upstream.messages_api.settings import DirectSettings
 from dragomand.upstream.models import resolve
 
@@ -33,13 +34,17 @@ class MessagesApi:
         *,
         api_key: Callable[[], str | None],
         settings: DirectSettings | None = None,
+        cloud: Endpoint | None = None,
     ) -> None:
-        """Ask *api_key* for the key at every call; nothing is loaded or connected yet."""
+        """Ask *api_key* for the key at every call, or with *cloud* that one; nothing is loaded yet."""
         self._api_key = api_key
+        self._cloud = None if cloud is None else Cloud(cloud, self._post)
         self.on_limits: OnLimits = nobody
         """Is told what answers say of the provider's limits, where no admitted call is."""
         self._settings = settings or DirectSettings()
         self._http: Http | None = None
+        self._proxied: dict[str, Http] = {}
+        """For a cloud's calls, by the proxy that they name."""
         self._loading = asyncio.Lock()
         self._runs: set[MessagesRun] = set()
         self._closed = False
@@ -47,10 +52,11 @@ class MessagesApi:
     async def open(self, spec: RunSpec, ask: AskPermission) -> MessagesRun:
         """Return a run; nothing is sent before its first turn. Raises `UpstreamError` (`auth`: no key)."""
         del ask  # there are no tools
-        self._key()
+        if self._cloud is None:
+            self._key()
         http = await self._client()
         run = MessagesRun(
-            spec, http, self._api_key, self._settings, self._runs.discard, self.on_limits
+            spec, http, self._api_key, self._settings, self._runs.discard, self.on_limits, self._cloud
         )
         self._runs.add(run)
         return run
@@ -62,11 +68,16 @@ class MessagesApi:
         """
         http = await self._client()
         body = count_body(spec, prompt, self._settings)
-        url = self._settings.url("/v1/messages/count_tokens")
-        reading = PlainReading()
+        name = spec.model or self._settings.model
+        cloud = None if self._cloud is None else self._cloud.endpoint
+        reading = PlainReading(cloud)  # counting has limits of its own: nobody is told of them
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                await http.post(url, headers_of(self._key()), body, reading)
+                if cloud is None:
+                    url = self._settings.url("/v1/messages/count_tokens")
+                    await http.post(url, headers_of(self._key()), body, reading)
+                else:
+                    await self._post(await cloud.count_call(body), reading)
         except BROKEN as broken:
             failure = failure_of(broken)
             if isinstance(broken, TimeoutError) and not broken.args:  # not the connection's
@@ -75,11 +86,13 @@ class MessagesApi:
         if reading.failure is not None:
             raise UpstreamError(reading.failure)
         try:
+            if cloud is not None:
+                return cloud.counted(bytes(reading.said)), cloud.model(name)
             counted = msgspec.json.decode(reading.said, type=_Counted).input_tokens
         except msgspec.MsgspecError as wrong:
             failure = Failure("protocol", f"The Messages API did not count: {wrong}.")
             raise UpstreamError(failure) from None
-        return counted, resolve(spec.model or self._settings.model)
+        return counted, resolve(name)
 
     async def close(self) -> None:
         """Break off every call and close every connection."""
@@ -88,6 +101,8 @@ class MessagesApi:
             await run.close()
         if self._http is not None:
             await self._http.close()
+        for http in self._proxied.values():
+            await http.close()
 
     def _key(self) -> str:
         key = self._api_key()
@@ -95,26 +110,43 @@ class MessagesApi:
             raise UpstreamError(Failure("auth", "The daemon holds no API key."))
         return key
 
-    async def _client(self) -> Http:
-        """Return the connections, made the first time; loading their code does not hold up the loop."""
-        if self._http is None:
+    async def _post(self, call: Call, reader: Reader) -> None:
+        """Send a cloud's call."""
+        http = await self._client(call.proxy)
+        try:
+            await http.post(call.url, call.headers, call.body, reader)
+        except ValueError as wrong:
+            raise UpstreamError(Failure("caller", f"{call.url!r} cannot be asked: {wrong}.")) from None
+
+    async def _client(self, proxy: str | None = None) -> Http:
+        """Return the connections, made the first time; loading their code does not hold up the loop.
+
+        *proxy* is that of a cloud's call; None: the settings', if there is one.
+        """
+        http = self._http if proxy is None else self._proxied.get(proxy)
+        if http is None:
             async with self._loading:
-                if self._http is None:
-                    self._http = await self._made()
+                http = self._http if proxy is None else self._proxied.get(proxy)
+                if http is None:
+                    http = await self._made(proxy or self._settings.proxy)
+                    if proxy is None:
+                        self._http = http
+                    else:
+                        self._proxied[proxy] = http
         if self._closed:
             raise UpstreamError(Failure("crash", "The daemon is stopping."))
-        return self._http
+        return http
 
-    async def _made(self) -> Http:
+    async def _made(self, proxy: str | None) -> Http:
         settings = self._settings
-        if settings.proxy is None:
+        if proxy is None:
             await asyncio.to_thread(importlib.import_module, "aiohappyeyeballs")
             return Connections(
                 most=settings.max_connections, connect_timeout_s=settings.connect_timeout_s, keep_s=_KEEP_S
             )
         proxied = await asyncio.to_thread(importlib.import_module, "dragomand.upstream.messages_api.proxied")
         made: Http = proxied.Proxied(
-            proxy=settings.proxy,
+            proxy=proxy,
             most=settings.max_connections,
             connect_timeout_s=settings.connect_timeout_s,
             keep_s=_KEEP_S,

@@ -10,6 +10,7 @@ from dragomand.upstream import failures, limit_headers
 from dragomand.upstream.interface import ApiCall, Failure
 from dragomand.upstream.limits_heard import LimitsHeard, OnLimits
 from dragomand.upstream.messages_api.answer import Answer
+from dragomand.upstream.messages_api.endpoint import Endpoint
 from dragomand.upstream.messages_api.watchdog import Watchdog
 
 ERROR_BYTES = 65_536
@@ -21,8 +22,9 @@ State = Literal["reading", "whole", "broken"]
 class PlainReading:
     """Reads a status and a body that is short (`connections.Reader`)."""
 
-    def __init__(self) -> None:
-        """Begin before the answer."""
+    def __init__(self, cloud: Endpoint | None = None) -> None:
+        """Begin before the answer. *cloud* answers instead of Anthropic, and in words of its own."""
+        self._cloud = cloud
         self.state: State = "reading"
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -44,6 +46,8 @@ class PlainReading:
         """Why the call failed, if its status says so."""
         if self.status == 200:
             return None
+        if self._cloud is not None:
+            return self._cloud.failure(self.status, self.headers, bytes(self.said), time.time())
         return failures.of_response(self.status, self.headers, bytes(self.said), time.time())
 
 
@@ -59,12 +63,14 @@ class StreamReading(PlainReading):
         *,
         model: str,
         message_id: str,
+        cloud: Endpoint | None = None,
     ) -> None:
         """Hand the stream to *answer*; *call* holds its permit. The call is sent now.
 
         What the answer says of the provider's limits is told to *call*, or without one to *tell*.
         """
-        super().__init__()
+        super().__init__(cloud)
+        self._wanted = "text/event-stream" if cloud is None else cloud.content_type
         self._answer = answer
         self._watchdog = watchdog
         self._call = call
@@ -78,7 +84,7 @@ class StreamReading(PlainReading):
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         """Note the status and what the headers say of limits."""
         super().head(status, headers)
-        self._is_stream = status == 200 and headers.get("content-type", "").startswith("text/event-stream")
+        self._is_stream = status == 200 and _kind(headers) == self._wanted
         if status == 200 and not self._is_stream:
             self.state = "broken"
         if self._call is not None:
@@ -108,13 +114,20 @@ class StreamReading(PlainReading):
     def failure(self) -> Failure | None:
         """Why there is no whole answer; None if there is one. Ask once: a refusal is told then."""
         if self.status != 200 and self._heard is not None:
-            refused = failures.of_answer(self.status, self._heard, bytes(self.said))
+            said = bytes(self.said)
+            if self._cloud is None:
+                refused = failures.of_answer(self.status, self._heard, said)
+            else:
+                refused = self._cloud.failure(self.status, self.headers, said, self._heard.heard_at)
             self._tell(replace(self._heard, failure=refused))
             return refused
         failed = self._answer.failure
         if failed is not None or self._answer.complete:
             return failed
         if not self._is_stream:
-            kind = self.headers.get("content-type", "nothing that it names").partition(";")[0]
-            return Failure("protocol", f"The Messages API sent {kind}, no stream.")
+            return Failure("protocol", f"The Messages API sent {_kind(self.headers)}, no stream.")
         return Failure("overload", "The Messages API broke the answer off.")
+
+
+def _kind(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "nothing that it names").partition(";")[0].strip()

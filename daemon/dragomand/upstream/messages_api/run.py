@@ -1,7 +1,8 @@
 """One conversation with the Messages API: every turn is one call that brings the whole conversation."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from dragoman_protocol.content import Prompt
 
@@ -12,10 +13,12 @@ from dragomand.upstream.interface import (
     HistoryMessage,
     RunSpec,
     TurnOutcome,
+    UpstreamError,
 )
 from dragomand.upstream.limits_heard import OnLimits, nobody
 from dragomand.upstream.messages_api.answer import Answer
-from dragomand.upstream.messages_api.connections import Http
+from dragomand.upstream.messages_api.connections import Http, Reader
+from dragomand.upstream.messages_api.endpoint import Call, Endpoint
 from dragomand.upstream.messages_api.http import BadAnswerError, BadHeaderError
 from dragomand.upstream.messages_api.reading import StreamReading
 from dragomand.upstream.messages_api.request import headers_of, message_body
@@ -25,6 +28,15 @@ from dragomand.upstream.models import resolve
 
 BROKEN = (OSError, EOFError, BadAnswerError, BadHeaderError)
 """What a call raises that was not carried to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A cloud, and the way there."""
+
+    endpoint: Endpoint
+    post: Callable[[Call, Reader], Awaitable[None]]
+    """Sends a call; see `connections.Http.post`."""
 
 
 class MessagesRun:
@@ -38,11 +50,16 @@ class MessagesRun:
         settings: DirectSettings,
         on_end: Callable[["MessagesRun"], None],
         on_limits: OnLimits = nobody,
+        cloud: Cloud | None = None,
     ) -> None:
-        """Talk through *http*; *api_key* is asked for each call and never kept."""
+        """Talk through *http*; *api_key* is asked for each call and never kept. *cloud* needs neither.
+
+        *on_limits* is told what each answer says of the provider's limits, when its head is there.
+        """
         self._spec = spec
         self._http = http
         self._on_limits = on_limits
+        self._cloud = cloud
         self._url = settings.url("/v1/messages")
         self._api_key = api_key
         self._settings = settings
@@ -123,12 +140,12 @@ class MessagesRun:
 
     async def _call(self, asked: HistoryMessage, message_id: str, sink: EventSink) -> TurnOutcome:
         admit = self._spec.admit_call
-        answer = Answer(sink, self._spec.deltas_wanted)
+        answer = self._answer(sink)
         if admit is None:
             return await self._timed(asked, message_id, answer, None)
 
         async def attempt(call: ApiCall) -> TurnOutcome:
-            answer = Answer(sink, self._spec.deltas_wanted)
+            answer = self._answer(sink)
             outcome = await self._timed(asked, message_id, answer, call)
             call.begun = answer.begun
             call.usage = answer.usage if answer.begun else None
@@ -143,6 +160,10 @@ class MessagesRun:
                 raise
             return _outcome(answer, None, 0)
 
+    def _answer(self, sink: EventSink) -> Answer:
+        reader = None if self._cloud is None else self._cloud.endpoint.reader()
+        return Answer(sink, self._spec.deltas_wanted, reader)
+
     async def _timed(
         self, asked: HistoryMessage, message_id: str, answer: Answer, call: ApiCall | None
     ) -> TurnOutcome:
@@ -155,7 +176,13 @@ class MessagesRun:
         try:
             model = resolve(self._spec.model or self._settings.model)
             reading = StreamReading(
-                answer, watchdog, call, self._on_limits, model=model, message_id=message_id
+                answer,
+                watchdog,
+                call,
+                self._on_limits,
+                model=model,
+                message_id=message_id,
+                cloud=None if self._cloud is None else self._cloud.endpoint,
             )
             failure = await self._exchange(asked, reading)
         except asyncio.CancelledError:
@@ -164,6 +191,8 @@ class MessagesRun:
                 failure = Failure("overload", f"The Messages API {watchdog.late}.")
             elif not self._is_ours():
                 raise
+        except UpstreamError as refused:
+            failure = refused.failure
         except BROKEN as broken:
             failure = failure_of(broken, begun=answer.begun)
         finally:
@@ -172,6 +201,11 @@ class MessagesRun:
 
     async def _exchange(self, asked: HistoryMessage, reading: StreamReading) -> Failure | None:
         """Make the call and read its answer to the end; returns why there is none."""
+        cloud = self._cloud
+        if cloud is not None:
+            body = message_body(self._spec, [*self._messages, asked], self._settings)
+            await cloud.post(await cloud.endpoint.call(body, self._spec.betas), reading)
+            return reading.failure
         key = self._api_key()
         if key is None:
             return Failure("auth", "The daemon holds no API key any more.")

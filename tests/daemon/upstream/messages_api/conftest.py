@@ -1,6 +1,8 @@
 """The Messages API upstream against the simulator."""
 
 import asyncio
+import json
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -96,3 +98,68 @@ class Kit:
 @pytest.fixture
 def kit() -> Kit:
     return Kit()
+
+
+# -- clouds
+
+
+class CredentialServer:
+    """Gives out what it is told to, on 127.0.0.1: an instance's role, or Google's token service."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, dict[str, Any]]] = []
+        """The last one stays."""
+        self.asked = 0
+        self.open = asyncio.Event()
+        """Answers wait for it."""
+        self.open.set()
+        self.waiting = asyncio.Event()
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next((line for line in head.lower().split(b"\r\n") if b"content-length" in line), b":0")
+            await reader.readexactly(int(length.partition(b":")[2]))
+            self.asked += 1
+            self.waiting.set()
+            await self.open.wait()
+            status, answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+            body = json.dumps(answer).encode()
+            lines = f"HTTP/1.1 {status} So\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            writer.write(f"{lines}content-length: {len(body)}\r\n\r\n".encode() + body)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # whoever asked has given up
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def credential_server() -> AsyncIterator[CredentialServer]:
+    known = CredentialServer()
+    server = await asyncio.start_server(known.serve, "127.0.0.1", 0)
+    known.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield known
+    finally:
+        known.open.set()
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+def no_cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home without any cloud's credentials, in which nobody looks for an instance's; returns it."""
+    clouds = ("AWS_", "GOOGLE_", "CLOUDSDK_", "GCE_", "ANTHROPIC_", "BOTO")
+    for name in list(os.environ):
+        if name.startswith(clouds) or "PROXY" in name.upper():
+            monkeypatch.delenv(name)
+    kept = {
+        "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "aws-config"), "CLOUDSDK_CONFIG": str(tmp_path / "gcloud"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "aws-credentials"), "PATH": str(tmp_path),
+    }  # fmt: skip
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
