@@ -34,6 +34,7 @@ from dragomand.engine.attachments import Attachments
 from dragomand.engine.auth import Auth, provider_of
 from dragomand.engine.budgets import Budgets
 from dragomand.engine.calls import Calls
+from dragomand.engine.forks import Forks
 from dragomand.engine.limit_settings import LimitSettings
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
@@ -42,6 +43,7 @@ from dragomand.engine.pool_view import pool_result
 from dragomand.engine.provider_limits import ProviderLimits
 from dragomand.engine.queries import Queries, QueryLimits
 from dragomand.engine.recovery import complete_interrupted
+from dragomand.engine.rewinds import Rewinds
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.statistics import Statistics
@@ -134,6 +136,7 @@ class Engine:
             budgets=self.budgets,
         )
         self.sessions = Sessions(store, time.time)
+        self.forks = Forks(self.sessions, clock=time.time, new_id=new_uuid)
         self.permissions = Permissions(
             timeout_s=config.permission.timeout_ms / 1000,
             clock=time.time,
@@ -154,6 +157,7 @@ class Engine:
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)
         self.streams = self._streams(config, tasks, logger)
+        self.rewinds = Rewinds(self.streams, store)
         self.orchestrations = Orchestrations(self.queries)
         self.attachments = Attachments(self.sessions)
 
@@ -349,8 +353,10 @@ class App:
             **query_handlers(engine.queries, engine.sessions),
             **token_count_handlers(engine.token_counts),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
-            **session_handlers(engine.sessions),
-            **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
+            **session_handlers(engine.sessions, engine.forks),
+            **stream_handlers(
+                engine.streams, engine.queries, engine.sessions, engine.attachments, engine.rewinds
+            ),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
             **budget_handlers(engine.budgets),

@@ -196,6 +196,8 @@ _ROWS = (
     ErrorKind(1305, "stream_not_open", "The session has no open stream; call `stream/open`.", SessionData),
     ErrorKind(1306, "turn_interrupted", "The turn was cut off by the end of the daemon and has no answer.",
               SessionData),
+    ErrorKind(1307, "session_exists", "There is a session with this id already; choose another one.",
+              SessionData),
     ErrorKind(1310, "agent_not_found", "There is no such agent; `agent/list` lists those there are.",
               AgentData),
     ErrorKind(1400, "claude_not_found", "The Claude Code executable was not found.", TurnData),

@@ -71,8 +71,9 @@ _DIRECT = ("auth_required", "auth_failed", "throttled", "quota_exhausted", "upst
            "upstream_rejected", "upstream_unavailable", "claude_protocol")  # fmt: skip
 _TURN = (
     *_UPSTREAM, "queue_full", "queue_timeout", "deadline_exceeded", "invalid_cwd", "session_not_found",
-    "session_busy", "message_conflict", "turn_interrupted", "storage_full", "storage_failed",
-    "schema_mismatch", "agent_not_found", "circuit_open", "rate_limited", "budget_exhausted",
+    "session_busy", "session_exists", "message_conflict", "turn_interrupted", "storage_full",
+    "storage_failed", "schema_mismatch", "agent_not_found", "circuit_open", "rate_limited",
+    "budget_exhausted",
 )  # fmt: skip
 
 _ROWS = (
@@ -110,6 +111,10 @@ _ROWS = (
            _SESSION, scope="query"),
     Method("session/messages", "The items of a session, oldest first.", session.SessionMessagesParams,
            session.SessionMessagesResult, _SESSION, scope="query"),
+    Method("session/fork",
+           "Copy a session up to a turn into a new one, which can go on from there; the original stays.",
+           session.SessionForkParams, session.SessionForkResult,
+           (*_SESSION, "session_exists", "storage_full"), scope="query"),
     Method("session/delete", "Delete a session and everything in it, for good.", session.SessionDeleteParams,
            session.SessionDeleteResult, (*_SESSION, "session_busy", "storage_full"), scope="query"),
     # -- stream
@@ -128,6 +133,10 @@ _ROWS = (
            lane="session", scope="query"),
     Method("stream/interrupt", "Stop the running turn of a session; it still ends with `turnCompleted`.",
            stream.StreamInterruptParams, stream.StreamInterruptResult, ("session_not_found",), scope="query"),
+    Method("stream/rewindFiles",
+           "Put files back as they were when a turn began; for streams opened with `fileCheckpointing`.",
+           stream.StreamRewindFilesParams, stream.StreamRewindFilesResult,
+           (*_UPSTREAM, "stream_not_open", "session_busy", "storage_failed"), lane="session", scope="tools"),
     Method("stream/close", "End the session's process; the session stays and can be continued.",
            stream.StreamCloseParams, Empty, ("stream_not_open",), lane="session", scope="query"),
     # -- agents, models

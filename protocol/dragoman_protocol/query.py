@@ -57,6 +57,15 @@ class ThinkingChoice(Params):
     display: Literal["summarized", "omitted"] | None = None
 
 
+class ForkChoice(Params):
+    """Begin a new session with the turns of another one, which is left as it is."""
+
+    session_id: str
+    """The original. It may be running: only turns that have ended are taken over."""
+    at_turn_id: str | None = None
+    """The last turn to take over; absent: all that have ended."""
+
+
 class TurnOptions(Params):
     """What a turn may choose. Nothing chosen: Claude Code's own defaults."""
 
@@ -65,7 +74,8 @@ class TurnOptions(Params):
     fallback_model: str | list[str] | None = None
     """Who answers when the model is overloaded or not available; several are tried in order (02.2)."""
     agent: str | None = None
-    """Who answers: a name in `agents`, else one of the user's own agents, else a preset (02.30)."""
+    """Who answers: a name in `agents`, else one of the user's own agents, else a preset (02.30). The session
+    keeps it for turns that name none; `""`: none any more."""
     agents: dict[str, AgentDefinition] | None = None
     """More agents by name, which the one who answers may ask (02.3)."""
     system_prompt: str | SystemPromptPreset | None = None
@@ -101,6 +111,8 @@ class TurnOptions(Params):
     """Beta features of the API, by header value; only with an API key."""
     file_checkpointing: bool | None = None
     """Claude Code keeps copies of the files that it changes."""
+    hook_events: bool | None = None
+    """What the user's hooks (of settings and plugins) do arrives as `raw` events."""
     verbatim_prompt: bool | None = None
     """The prompt is given as it is: no `@path` is replaced by a file, no `/command` is run."""
     env: dict[str, str] | None = None
@@ -141,6 +153,10 @@ class QueryRunParams(AnswerOptions, kw_only=True):
     keeps its own."""
     session_id: str | None = None
     """Continue this session. Absent: a new one."""
+    fork: ForkChoice | None = None
+    """The new session begins with the turns of another one; not together with `sessionId`."""
+    new_session_id: str | None = None
+    """The new session's id, a UUID that no session has (02.4); absent: the daemon makes one."""
     message_id: str | None = None
     """The client's own id of this submission (a UUID is best): submitting it twice runs it once, and the
     second answer is the first one's (`replayed: true`)."""
@@ -208,8 +224,9 @@ class CountTokensParams(Params):
 
     prompt: Prompt
     model: str | None = None
-    """Default `direct.model`."""
+    """Default: the session's, else `direct.model`."""
     system_prompt: str | None = None
+    """Default: the session's."""
     session_id: str | None = None
     """Count it as the next turn of this session of the Messages API."""
 

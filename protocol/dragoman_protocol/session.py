@@ -22,6 +22,16 @@ class Usage(Value, frozen=True):  # type: ignore[misc]  # a rule of dataclasses,
     cache_creation_tokens: int = 0
 
 
+class ForkOrigin(Value):
+    """Where a session was forked from. The original may have gone on since, or have been deleted."""
+
+    session_id: str
+    turn_id: str
+    """The last turn that was taken over, by the original's id."""
+    seq: int
+    """The fork's own events up to this `seq` are copies of the original's."""
+
+
 class SessionInfo(Value):
     """One session in a list."""
 
@@ -38,10 +48,14 @@ class SessionInfo(Value):
     turn_count: int = 0
     item_count: int = 0
     cost_usd: float | None = None
-    """Estimate by Claude Code, summed over turns; absent when unknown, never 0 for unknown."""
+    """Estimate by Claude Code, summed over turns; absent when unknown, never 0 for unknown. What turns cost
+    that a fork took over counts where they were run, not again in the fork; the same with `usage`."""
     usage: Usage = Usage()
     tags: list[str] = msgspec.field(default_factory=list)
     claude_session_id: str | None = None
+    agent: str | None = None
+    """Who answers turns that name no agent themselves."""
+    forked_from: ForkOrigin | None = None
 
 
 class TurnInfo(Value):
@@ -56,6 +70,8 @@ class TurnInfo(Value):
     usage: Usage = Usage()
     cost_usd: float | None = None
     error_kind: str | None = None
+    forked_from: str | None = None
+    """The original's id of this turn, which was run there and is a copy here."""
 
 
 class Item(Value):
@@ -118,6 +134,26 @@ class SessionMessagesResult(Value):
 
     data: list[Item]
     next_cursor: str | None = None
+
+
+class SessionForkParams(Params):
+    """Which session to fork, and where. It may be running: only turns that have ended are taken over."""
+
+    session_id: str
+    at_turn_id: str | None = None
+    """The last turn to take over; absent: all that have ended."""
+    new_session_id: str | None = None
+    """The fork's id, a UUID; absent: the daemon makes one."""
+    title: str | None = None
+    """Default: the original's."""
+    tags: list[str] | None = None
+    """Default: the original's."""
+
+
+class SessionForkResult(Value):
+    """The fork. Its first turn continues from there; until then nothing is asked of Claude."""
+
+    session: SessionInfo
 
 
 class SessionDeleteParams(Params):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .content import Prompt
-from .query import AnsweredBy, OutputAttempt, TurnOptions
+from .query import AnsweredBy, ForkChoice, OutputAttempt, TurnOptions
 from .session import TurnStatus, Usage
 from .values import Params, Value
 
@@ -190,6 +190,10 @@ class StreamOpenParams(TurnOptions, kw_only=True):
     cwd: str | None = None
     session_id: str | None = None
     """Continue this stored session. Absent: a new one, then `cwd` is needed."""
+    fork: ForkChoice | None = None
+    """The new session begins with the turns of another one, in its folder; not together with `sessionId`."""
+    new_session_id: str | None = None
+    """The new session's id, a UUID that no session has; absent: the daemon makes one."""
     title: str | None = None
     tags: list[str] | None = None
 
@@ -255,6 +259,27 @@ class StreamInterruptResult(Value):
     """Whether there was something to stop. The turn still ends with `turnCompleted`."""
 
     interrupted: bool
+
+
+class StreamRewindFilesParams(Params):
+    """Put the files that Claude Code changed back as they were when a turn began (not those of a shell)."""
+
+    session_id: str
+    turn_id: str
+    dry_run: bool = False
+    """Only say which files they are."""
+
+
+class StreamRewindFilesResult(Value):
+    """What was put back. The conversation stays as it is: Claude is not told."""
+
+    files: list[str]
+    """Absolute paths; a file that there was not is removed."""
+    insertions: int
+    """Lines that this adds, and below: takes away."""
+    deletions: int
+    rewound: bool
+    """False: it was only asked for (`dryRun`)."""
 
 
 class StreamCloseParams(Params):

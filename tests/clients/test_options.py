@@ -13,7 +13,7 @@ from dragoman.options import (
     with_sonnet,
 )
 from dragoman_protocol.agent import AgentDefinition
-from dragoman_protocol.query import QueryRunParams
+from dragoman_protocol.query import ForkChoice, QueryRunParams
 
 
 def test_every_field_of_the_protocol_is_an_option() -> None:
@@ -32,6 +32,14 @@ def test_the_working_folder_is_the_processs_own(tmp_path: Path, monkeypatch: pyt
 def test_a_continued_session_keeps_its_folder() -> None:
     assert query_params("x", {"session_id": "s"}).cwd is None
     assert query_params("x", {"session_id": "s", "cwd": "/a"}).cwd == "/a"
+
+
+def test_a_fork_is_named_by_its_id_or_with_a_turn() -> None:
+    params = query_params("x", {"fork": "s"})
+    assert (params.fork, params.cwd) == (ForkChoice(session_id="s"), None)
+    fork = ForkChoice(session_id="s", at_turn_id="t")
+    params = query_params("x", {"fork": fork, "cwd": "/a"})
+    assert (params.fork, params.cwd) == (fork, "/a")
 
 
 def test_no_folder_where_none_is_wanted() -> None:

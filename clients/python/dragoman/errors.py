@@ -50,6 +50,7 @@
         ├── SessionError                 the session or its working directory
         │   ├── SessionNotFoundError     session_not_found
         │   ├── SessionBusyError         session_busy
+        │   ├── SessionExistsError       session_exists
         │   ├── ResumeMismatchError      resume_mismatch
         │   ├── InvalidCwdError          invalid_cwd
         │   ├── MessageConflictError     message_conflict
@@ -248,6 +249,10 @@ class SessionNotFoundError(SessionError):
 
 class SessionBusyError(SessionError):
     """A turn of this session is running already."""
+
+
+class SessionExistsError(SessionError):
+    """There is a session with the chosen id already."""
 
 
 class ResumeMismatchError(SessionError):

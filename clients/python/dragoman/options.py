@@ -17,6 +17,7 @@ from dragoman_protocol.content import Prompt
 from dragoman_protocol.model import BY_ALIAS
 from dragoman_protocol.query import (
     ApiOptions,
+    ForkChoice,
     McpServer,
     PermissionMode,
     Priority,
@@ -40,6 +41,8 @@ class QueryOptions(TypedDict, total=False):
 
     cwd: str | os.PathLike[str] | None  # the process's own; a continued session's; None: none
     session_id: str  # a new session
+    fork: ForkChoice | str  # begin with the turns of another session: its id, or with the turn to stop at
+    new_session_id: str  # the new session's id, a UUID; the daemon makes one
     message_id: str  # submitting the same id twice runs it once
     upstream: Upstream  # "auto"; "messagesApi" needs no cwd
     api: ApiOptions  # what only the Messages API understands
@@ -50,9 +53,9 @@ class QueryOptions(TypedDict, total=False):
     queue_timeout_s: float  # the daemon's `limits.queueTimeoutMs` (60 s)
     title: str  # the first line of the prompt
     tags: list[str]
-    model: str  # Claude Code's own default; an alias (`opus`, `sonnet`, `haiku`) or a full name
+    model: str  # the session's, else Claude Code's own; an alias (`opus`, `sonnet`, `haiku`) or a full name
     fallback_model: str | list[str]
-    agent: str  # who answers: of `agents`, of the user's own, or a preset
+    agent: str  # who answers: of `agents`, of the user's own, or a preset; the session's; "": none any more
     agents: dict[str, AgentDefinition]
     system_prompt: str | SystemPromptPreset
     append_system_prompt: str
@@ -74,6 +77,7 @@ class QueryOptions(TypedDict, total=False):
     plugins: list[str]
     betas: list[str]
     file_checkpointing: bool
+    hook_events: bool
     verbatim_prompt: bool
     env: dict[str, str]
 
@@ -89,10 +93,14 @@ def query_params(prompt: Prompt, options: QueryOptions, token: int | None = None
         span = fields.pop(seconds, None)
         if span is not None:
             fields[milliseconds] = _milliseconds(seconds, float(str(span)))
+    fork = options.get("fork")
+    if isinstance(fork, str):
+        fields["fork"] = ForkChoice(session_id=fork)
     cwd = options.get("cwd")
+    stored = options.get("session_id") or fork
     if cwd is not None:
         fields["cwd"] = os.path.abspath(cwd)
-    elif "cwd" not in options and not options.get("session_id") and options.get("upstream") != "messagesApi":
+    elif "cwd" not in options and not stored and options.get("upstream") != "messagesApi":
         fields["cwd"] = os.getcwd()
     return QueryRunParams(prompt=prompt, partial_result_token=token, **fields)  # type: ignore[arg-type]  # by name
 

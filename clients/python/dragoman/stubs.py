@@ -60,6 +60,7 @@ from dragoman_protocol.query import (
     ApiOptions,
     CountTokensParams,
     CountTokensResult,
+    ForkChoice,
     McpServer,
     Priority,
     QueryRunParams,
@@ -72,6 +73,8 @@ from dragoman_protocol.query import (
 from dragoman_protocol.session import (
     SessionDeleteParams,
     SessionDeleteResult,
+    SessionForkParams,
+    SessionForkResult,
     SessionGetParams,
     SessionGetResult,
     SessionListParams,
@@ -89,6 +92,8 @@ from dragoman_protocol.stream import (
     StreamInterruptResult,
     StreamOpenParams,
     StreamOpenResult,
+    StreamRewindFilesParams,
+    StreamRewindFilesResult,
     StreamSendParams,
     StreamSendResult,
 )
@@ -123,6 +128,8 @@ class Calls(ABC):
         *,
         cwd: str | None = None,
         session_id: str | None = None,
+        fork: ForkChoice | None = None,
+        new_session_id: str | None = None,
         message_id: str | None = None,
         priority: Priority = "interactive",
         timeout_ms: int | None = None,
@@ -158,6 +165,7 @@ class Calls(ABC):
         plugins: list[str] | None = None,
         betas: list[str] | None = None,
         file_checkpointing: bool | None = None,
+        hook_events: bool | None = None,
         verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
@@ -167,6 +175,8 @@ class Calls(ABC):
         cwd: Absolute path of an existing directory. A new session of Claude Code's needs one; a resumed
             session keeps its own.
         session_id: Continue this session. Absent: a new one.
+        fork: The new session begins with the turns of another one; not together with `sessionId`.
+        new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
         message_id: The client's own id of this submission (a UUID is best): submitting it twice runs it
             once, and the second answer is the first one's (`replayed: true`).
         timeout_ms: From arrival to answer; default `query.timeoutMs` (600 000). Waiting for a permission
@@ -182,7 +192,8 @@ class Calls(ABC):
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
-        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset. The
+            session keeps it for turns that name none; `""`: none any more.
         agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -202,6 +213,7 @@ class Calls(ABC):
         plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
         betas: Beta features of the API, by header value; only with an API key.
         file_checkpointing: Claude Code keeps copies of the files that it changes.
+        hook_events: What the user's hooks (of settings and plugins) do arrives as `raw` events.
         verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
             run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -212,13 +224,15 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = QueryRunParams(
             prompt=prompt,
             cwd=cwd,
             session_id=session_id,
+            fork=fork,
+            new_session_id=new_session_id,
             message_id=message_id,
             priority=priority,
             timeout_ms=timeout_ms,
@@ -254,6 +268,7 @@ class Calls(ABC):
             plugins=plugins,
             betas=betas,
             file_checkpointing=file_checkpointing,
+            hook_events=hook_events,
             verbatim_prompt=verbatim_prompt,
             env=env,
         )
@@ -270,7 +285,8 @@ class Calls(ABC):
     ) -> CountTokensResult:
         """Count a prompt's tokens with the provider, without asking the model.
 
-        model: Default `direct.model`.
+        model: Default: the session's, else `direct.model`.
+        system_prompt: Default: the session's.
         session_id: Count it as the next turn of this session of the Messages API.
 
         Needs the scope `query`.
@@ -369,6 +385,37 @@ class Calls(ABC):
         params = SessionMessagesParams(session_id=session_id, limit=limit, cursor=cursor)
         return self._call("session/messages", params, SessionMessagesResult, timeout_s)
 
+    def session_fork(
+        self,
+        *,
+        session_id: str,
+        at_turn_id: str | None = None,
+        new_session_id: str | None = None,
+        title: str | None = None,
+        tags: list[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> SessionForkResult:
+        """Copy a session up to a turn into a new one, which can go on from there; the original stays.
+
+        at_turn_id: The last turn to take over; absent: all that have ended.
+        new_session_id: The fork's id, a UUID; absent: the daemon makes one.
+        title: Default: the original's.
+        tags: Default: the original's.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `session_not_found`, `storage_failed`, `session_exists`,
+        `storage_full`.
+        """
+        params = SessionForkParams(
+            session_id=session_id,
+            at_turn_id=at_turn_id,
+            new_session_id=new_session_id,
+            title=title,
+            tags=tags,
+        )
+        return self._call("session/fork", params, SessionForkResult, timeout_s)
+
     def session_delete(self, *, session_id: str, timeout_s: float | None = None) -> SessionDeleteResult:
         """Delete a session and everything in it, for good.
 
@@ -385,6 +432,8 @@ class Calls(ABC):
         *,
         cwd: str | None = None,
         session_id: str | None = None,
+        fork: ForkChoice | None = None,
+        new_session_id: str | None = None,
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
@@ -411,6 +460,7 @@ class Calls(ABC):
         plugins: list[str] | None = None,
         betas: list[str] | None = None,
         file_checkpointing: bool | None = None,
+        hook_events: bool | None = None,
         verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
@@ -418,10 +468,14 @@ class Calls(ABC):
         """Open a session whose Claude Code process stays alive between turns, and attach to it.
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
+        fork: The new session begins with the turns of another one, in its folder; not together with
+            `sessionId`.
+        new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
-        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset. The
+            session keeps it for turns that name none; `""`: none any more.
         agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -441,6 +495,7 @@ class Calls(ABC):
         plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
         betas: Beta features of the API, by header value; only with an API key.
         file_checkpointing: Claude Code keeps copies of the files that it changes.
+        hook_events: What the user's hooks (of settings and plugins) do arrives as `raw` events.
         verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
             run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -451,12 +506,14 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = StreamOpenParams(
             cwd=cwd,
             session_id=session_id,
+            fork=fork,
+            new_session_id=new_session_id,
             title=title,
             tags=tags,
             model=model,
@@ -483,6 +540,7 @@ class Calls(ABC):
             plugins=plugins,
             betas=betas,
             file_checkpointing=file_checkpointing,
+            hook_events=hook_events,
             verbatim_prompt=verbatim_prompt,
             env=env,
         )
@@ -504,8 +562,9 @@ class Calls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`, `stream_not_open`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`,
+        `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -553,6 +612,28 @@ class Calls(ABC):
         """
         params = StreamInterruptParams(session_id=session_id, turn_id=turn_id)
         return self._call("stream/interrupt", params, StreamInterruptResult, timeout_s)
+
+    def stream_rewind_files(
+        self,
+        *,
+        session_id: str,
+        turn_id: str,
+        dry_run: bool = False,
+        timeout_s: float | None = None,
+    ) -> StreamRewindFilesResult:
+        """Put files back as they were when a turn began; for streams opened with `fileCheckpointing`.
+
+        dry_run: Only say which files they are.
+
+        Needs the scope `tools`.
+
+        Errors, beside those of every request: `auth_required`, `auth_failed`, `throttled`,
+        `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
+        `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `stream_not_open`,
+        `session_busy`, `storage_failed`.
+        """
+        params = StreamRewindFilesParams(session_id=session_id, turn_id=turn_id, dry_run=dry_run)
+        return self._call("stream/rewindFiles", params, StreamRewindFilesResult, timeout_s)
 
     def stream_close(self, *, session_id: str, timeout_s: float | None = None) -> Empty:
         """End the session's process; the session stays and can be continued.
@@ -811,6 +892,8 @@ class AsyncCalls(ABC):
         *,
         cwd: str | None = None,
         session_id: str | None = None,
+        fork: ForkChoice | None = None,
+        new_session_id: str | None = None,
         message_id: str | None = None,
         priority: Priority = "interactive",
         timeout_ms: int | None = None,
@@ -846,6 +929,7 @@ class AsyncCalls(ABC):
         plugins: list[str] | None = None,
         betas: list[str] | None = None,
         file_checkpointing: bool | None = None,
+        hook_events: bool | None = None,
         verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
@@ -855,6 +939,8 @@ class AsyncCalls(ABC):
         cwd: Absolute path of an existing directory. A new session of Claude Code's needs one; a resumed
             session keeps its own.
         session_id: Continue this session. Absent: a new one.
+        fork: The new session begins with the turns of another one; not together with `sessionId`.
+        new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
         message_id: The client's own id of this submission (a UUID is best): submitting it twice runs it
             once, and the second answer is the first one's (`replayed: true`).
         timeout_ms: From arrival to answer; default `query.timeoutMs` (600 000). Waiting for a permission
@@ -870,7 +956,8 @@ class AsyncCalls(ABC):
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
-        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset. The
+            session keeps it for turns that name none; `""`: none any more.
         agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -890,6 +977,7 @@ class AsyncCalls(ABC):
         plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
         betas: Beta features of the API, by header value; only with an API key.
         file_checkpointing: Claude Code keeps copies of the files that it changes.
+        hook_events: What the user's hooks (of settings and plugins) do arrives as `raw` events.
         verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
             run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -900,13 +988,15 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = QueryRunParams(
             prompt=prompt,
             cwd=cwd,
             session_id=session_id,
+            fork=fork,
+            new_session_id=new_session_id,
             message_id=message_id,
             priority=priority,
             timeout_ms=timeout_ms,
@@ -942,6 +1032,7 @@ class AsyncCalls(ABC):
             plugins=plugins,
             betas=betas,
             file_checkpointing=file_checkpointing,
+            hook_events=hook_events,
             verbatim_prompt=verbatim_prompt,
             env=env,
         )
@@ -958,7 +1049,8 @@ class AsyncCalls(ABC):
     ) -> CountTokensResult:
         """Count a prompt's tokens with the provider, without asking the model.
 
-        model: Default `direct.model`.
+        model: Default: the session's, else `direct.model`.
+        system_prompt: Default: the session's.
         session_id: Count it as the next turn of this session of the Messages API.
 
         Needs the scope `query`.
@@ -1057,6 +1149,37 @@ class AsyncCalls(ABC):
         params = SessionMessagesParams(session_id=session_id, limit=limit, cursor=cursor)
         return await self._call("session/messages", params, SessionMessagesResult, timeout_s)
 
+    async def session_fork(
+        self,
+        *,
+        session_id: str,
+        at_turn_id: str | None = None,
+        new_session_id: str | None = None,
+        title: str | None = None,
+        tags: list[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> SessionForkResult:
+        """Copy a session up to a turn into a new one, which can go on from there; the original stays.
+
+        at_turn_id: The last turn to take over; absent: all that have ended.
+        new_session_id: The fork's id, a UUID; absent: the daemon makes one.
+        title: Default: the original's.
+        tags: Default: the original's.
+
+        Needs the scope `query`.
+
+        Errors, beside those of every request: `session_not_found`, `storage_failed`, `session_exists`,
+        `storage_full`.
+        """
+        params = SessionForkParams(
+            session_id=session_id,
+            at_turn_id=at_turn_id,
+            new_session_id=new_session_id,
+            title=title,
+            tags=tags,
+        )
+        return await self._call("session/fork", params, SessionForkResult, timeout_s)
+
     async def session_delete(self, *, session_id: str, timeout_s: float | None = None) -> SessionDeleteResult:
         """Delete a session and everything in it, for good.
 
@@ -1073,6 +1196,8 @@ class AsyncCalls(ABC):
         *,
         cwd: str | None = None,
         session_id: str | None = None,
+        fork: ForkChoice | None = None,
+        new_session_id: str | None = None,
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
@@ -1099,6 +1224,7 @@ class AsyncCalls(ABC):
         plugins: list[str] | None = None,
         betas: list[str] | None = None,
         file_checkpointing: bool | None = None,
+        hook_events: bool | None = None,
         verbatim_prompt: bool | None = None,
         env: dict[str, str] | None = None,
         timeout_s: float | None = None,
@@ -1106,10 +1232,14 @@ class AsyncCalls(ABC):
         """Open a session whose Claude Code process stays alive between turns, and attach to it.
 
         session_id: Continue this stored session. Absent: a new one, then `cwd` is needed.
+        fork: The new session begins with the turns of another one, in its folder; not together with
+            `sessionId`.
+        new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
-        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset.
+        agent: Who answers: a name in `agents`, else one of the user's own agents, else a preset. The
+            session keeps it for turns that name none; `""`: none any more.
         agents: More agents by name, which the one who answers may ask.
         allowed_tools: Tools that run without asking, in Claude Code's syntax, e.g. `Read`, `Bash(git *)`.
         tools: The built-in tools that exist at all; `[]` for none.
@@ -1129,6 +1259,7 @@ class AsyncCalls(ABC):
         plugins: Folders of Claude Code plugins. They can run code: needs the scope `admin`.
         betas: Beta features of the API, by header value; only with an API key.
         file_checkpointing: Claude Code keeps copies of the files that it changes.
+        hook_events: What the user's hooks (of settings and plugins) do arrives as `raw` events.
         verbatim_prompt: The prompt is given as it is: no `@path` is replaced by a file, no `/command` is
             run.
         env: Environment for Claude Code's tools: only names that the daemon's `claude.allowedEnv` lists.
@@ -1139,12 +1270,14 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`.
         """
         params = StreamOpenParams(
             cwd=cwd,
             session_id=session_id,
+            fork=fork,
+            new_session_id=new_session_id,
             title=title,
             tags=tags,
             model=model,
@@ -1171,6 +1304,7 @@ class AsyncCalls(ABC):
             plugins=plugins,
             betas=betas,
             file_checkpointing=file_checkpointing,
+            hook_events=hook_events,
             verbatim_prompt=verbatim_prompt,
             env=env,
         )
@@ -1192,8 +1326,9 @@ class AsyncCalls(ABC):
         `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
         `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `queue_full`,
         `queue_timeout`, `deadline_exceeded`, `invalid_cwd`, `session_not_found`, `session_busy`,
-        `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`, `schema_mismatch`,
-        `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`, `stream_not_open`.
+        `session_exists`, `message_conflict`, `turn_interrupted`, `storage_full`, `storage_failed`,
+        `schema_mismatch`, `agent_not_found`, `circuit_open`, `rate_limited`, `budget_exhausted`,
+        `stream_not_open`.
         """
         params = StreamSendParams(session_id=session_id, prompt=prompt, message_id=message_id)
         return await self._call("stream/send", params, StreamSendResult, timeout_s)
@@ -1241,6 +1376,28 @@ class AsyncCalls(ABC):
         """
         params = StreamInterruptParams(session_id=session_id, turn_id=turn_id)
         return await self._call("stream/interrupt", params, StreamInterruptResult, timeout_s)
+
+    async def stream_rewind_files(
+        self,
+        *,
+        session_id: str,
+        turn_id: str,
+        dry_run: bool = False,
+        timeout_s: float | None = None,
+    ) -> StreamRewindFilesResult:
+        """Put files back as they were when a turn began; for streams opened with `fileCheckpointing`.
+
+        dry_run: Only say which files they are.
+
+        Needs the scope `tools`.
+
+        Errors, beside those of every request: `auth_required`, `auth_failed`, `throttled`,
+        `quota_exhausted`, `upstream_overloaded`, `upstream_rejected`, `upstream_unavailable`,
+        `claude_not_found`, `claude_crashed`, `claude_protocol`, `resume_mismatch`, `stream_not_open`,
+        `session_busy`, `storage_failed`.
+        """
+        params = StreamRewindFilesParams(session_id=session_id, turn_id=turn_id, dry_run=dry_run)
+        return await self._call("stream/rewindFiles", params, StreamRewindFilesResult, timeout_s)
 
     async def stream_close(self, *, session_id: str, timeout_s: float | None = None) -> Empty:
         """End the session's process; the session stays and can be continued.

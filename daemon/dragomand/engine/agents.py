@@ -65,7 +65,7 @@ class Agents:
         holds unless the turn chose otherwise. Raises `EngineError` `agent_not_found`.
         """
         name = options.agent
-        if name is None:
+        if not name:
             return options
         given = options.agents or {}
         agent = given[name] if name in given else (await self._find(name, given)).definition

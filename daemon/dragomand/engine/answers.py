@@ -54,6 +54,8 @@ def note_usage(row: TurnRow, outcome: TurnOutcome) -> None:
     row.cost_usd = outcome.cost_usd
     row.model = outcome.model
     row.stop_reason = outcome.stop_reason
+    row.claude_leaf_id = outcome.leaf_id
+    row.claude_message_count = outcome.message_count
 
 
 def check_same(message_id: str, first: str | None, second: str | None) -> None:

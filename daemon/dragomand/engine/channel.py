@@ -90,6 +90,8 @@ class Channel:
         self.epoch = epoch
         self.last_seq = last_seq
         """The newest number that is committed and published."""
+        self.unborn = False
+        """Its session is a fork that is not stored yet, so what it begins with cannot be read."""
         self.turn_id = ""
         """The running turn; empty between turns."""
         self.failure: Exception | None = None

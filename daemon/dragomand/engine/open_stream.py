@@ -13,7 +13,9 @@ from dragoman_protocol.stream import StreamOpenParams
 
 from .caller import Caller
 from .channel import Channel
+from .errors import EngineError
 from .runs import OpenRun, Runs
+from .turn import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,30 @@ class OpenStream:
                 self.asleep = self.tired = False
                 self._turns = 0
             return self.run
+
+
+@dataclass(slots=True, eq=False)
+class StreamLife:
+    """One open session, from the claim to the end of its process."""
+
+    session_id: str
+    params: StreamOpenParams
+    caller: Caller
+    ready: anyio.Event = field(default_factory=anyio.Event)
+    closing: anyio.Event = field(default_factory=anyio.Event)
+    closed: anyio.Event = field(default_factory=anyio.Event)
+    starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    opened: OpenStream | None = None
+    error: EngineError | None = None
+    turn: Turn | None = None
+    used: bool = False
+    """Somebody uses the process between two turns."""
+    turn_over: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it may have become unused, or begins to close."""
+
+    def close(self) -> None:
+        """Begin to end it: no more turns, and no start that is not complete."""
+        self.closing.set()
+        self.changed.set()
+        self.starting.cancel()

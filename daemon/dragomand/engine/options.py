@@ -105,6 +105,7 @@ def to_spec(
         plugins=tuple(options.plugins or ()),
         betas=tuple(options.betas or ()),
         file_checkpointing=bool(options.file_checkpointing),
+        hook_events=bool(options.hook_events),
         verbatim_prompt=bool(options.verbatim_prompt),
         env=dict(options.env or {}),
         client=caller.id,

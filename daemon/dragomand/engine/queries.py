@@ -30,8 +30,9 @@ from .caller import Caller
 from .channel import Subscriber
 from .deadline import Deadline
 from .errors import EngineError
+from .inheritance import Inheriting
 from .runs import OpenRun, Runs
-from .session_choice import SessionChoice
+from .session_choice import SessionChoice, goes_on_from
 from .sessions import Sessions
 from .structured import OutputSchema
 from .submissions import Submission
@@ -81,6 +82,9 @@ class Queries:
         self._budgets = budgets
         self._agents = agents
         self._limits = limits
+        self._inheriting = Inheriting(
+            sessions.store, agents, allowed_env=limits.allowed_env, roots=limits.roots
+        )
         self._clock = clock
         self._new_id = new_id
         self._logger = logger
@@ -115,8 +119,8 @@ class Queries:
         """
         self._auth.require()
         asked = None if params.message_id is None else options.digest(params)
-        params = await self._agents.answering(params)
-        options.check(params, caller, self._limits.allowed_env, self._limits.roots)
+        answering = await self._agents.answering(params)
+        options.check(answering, caller, self._limits.allowed_env, self._limits.roots)
         options.check_times(params)
         submission, joined = self._submit(params, caller, asked, timeout_ms)
         submission.waiters += 1
@@ -253,11 +257,13 @@ class Queries:
             missing=self._auth.no_direct_answer,
         )
         needs_cwd = choice.upstream == "claude_code"
+        params, after = await self._inheriting.whole(params, caller, goes_on_from(params))
         session = await self._choice.row_for(
             params, session_id, caller, params.prompt, needs_cwd=needs_cwd
         )
         submission.in_session(session_id)
         channel = self._sessions.channel_of(session)
+        channel.unborn = params.fork is not None
         submission.in_channel(channel)
         turn_id = self._new_id()
         payment = payment_of(caller, session, choice.upstream, params)
@@ -283,6 +289,8 @@ class Queries:
                 turn = self._turn(submission, session, deadline, choice, output, turn_id)
                 turn.spend = spend_of(permit)
                 submission.begin(turn)
+                await self._choice.begin(session, params, after)
+                channel.unborn = False
                 end = await self._execute(turn, params, permit.queued_ms, output)
         finally:
             submission.out_of_channel()
@@ -355,7 +363,7 @@ class Queries:
         return Turn(
             turn_id=turn_id,
             session=session,
-            new_session=params.session_id is None,
+            new_session=params.session_id is None and params.fork is None,
             prompt=params.prompt,
             message_id=self._new_id(),
             given_message_id=params.message_id,

@@ -133,7 +133,8 @@ def to_row(event: Event, *, session_id: str, turn_id: str, seq: int, created_at:
 def to_event(row: ItemRow) -> Event:
     """Make the event of a row again; what an older version had not stored takes its default.
 
-    A kind that only a newer version knows comes back as `Raw`, so that its session stays readable.
+    A kind that only a newer version knows comes back as `Raw`, so that its session stays readable. The turn
+    is the row's: a fork has copies of another session's items, whose bodies name the turns there.
     """
     shape = _BY_KIND.get(row.kind)
     if shape is None:
@@ -142,6 +143,8 @@ def to_event(row: ItemRow) -> Event:
     known = {
         field.attribute: field.back(body[field.stored]) for field in shape.fields if field.stored in body
     }
+    if _TURN_ID in shape.fields:
+        known["turn_id"] = row.turn_id
     event: Event = shape.type(**known)
     return event
 

@@ -17,6 +17,7 @@ from dragomand.upstream.interface import (
     AskPermission,
     PermissionAnswer,
     PermissionAsk,
+    RunSpec,
     TurnOutcome,
     Upstream,
     UpstreamError,
@@ -233,13 +234,22 @@ class Runs:
         spec = to_spec(
             options, caller, session, resume=session.claude_session_id, instruction=instruction
         )
+        known = session.claude_message_count is not None
+        fork = None if known else _fork_spec(session, spec, self._new_id)
+        if fork is not None and session.claude_session_id is None:
+            return await self._upstream.open(fork, ask)
+        if fork is not None:
+            spec = replace(spec, resume_holds=fork.resume_holds)
         try:
             return await self._upstream.open(spec, ask)
         except UpstreamError as error:
-            if error.failure.category != "mismatch" or session.claude_message_count is not None:
+            if error.failure.category != "mismatch" or known:
                 raise
-        # A turn was cut off before Claude Code had written its first word: there is nothing to lose.
-        return await self._upstream.open(replace(spec, resume=None, resume_message_count=None), ask)
+        # A turn was cut off before Claude Code had written its first word, or the whole of what a fork takes
+        # over: there is nothing to lose.
+        return await self._upstream.open(
+            fork or replace(spec, resume=None, resume_message_count=None), ask
+        )
 
     def _charge(self, opened: OpenRun, options: TurnOptions, caller: Caller) -> None:
         """Let the calls of a run count as those of whoever's turn runs on it, else of who opened it."""
@@ -305,6 +315,21 @@ class Runs:
 
 def _priority(options: TurnOptions) -> Priority:
     return options.priority if isinstance(options, QueryRunParams) else "interactive"
+
+
+def _fork_spec(session: SessionRow, spec: RunSpec, new_id: Callable[[], str]) -> RunSpec | None:
+    """Return how a fork's own conversation begins; None for a session that is no fork of Claude Code's."""
+    if session.claude_fork_session_id is None:
+        return None
+    return replace(
+        spec,
+        # Where an attempt was cut off, its id is taken.
+        session_id=session.session_id if session.claude_session_id is None else new_id(),
+        resume=session.claude_fork_session_id,
+        resume_message_count=session.claude_fork_count,
+        resume_holds=session.claude_fork_leaf_id,
+        fork=True,
+    )
 
 
 async def _nobody(_question: PermissionAsk) -> PermissionAnswer:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 from dragoman_protocol import session as wire
-from dragoman_protocol.session import SessionInfo, SessionState, TurnInfo, TurnStatus, Usage
+from dragoman_protocol.session import ForkOrigin, SessionInfo, SessionState, TurnInfo, TurnStatus, Usage
 
 from dragomand.store.errors import StorageError
 from dragomand.store.rows import ItemRow, SessionRow, TurnRow
@@ -83,7 +83,7 @@ class Sessions:
     async def channel(self, session_id: str) -> Channel:
         """Return the session's channel, made from the store if nothing happens in it yet."""
         known = self._channels.get(session_id)
-        if known is None:
+        if known is None or known.unborn:
             row = await self.load(session_id)
             known = self._channels.get(session_id) or self.channel_of(row)
         return known
@@ -119,6 +119,17 @@ class Sessions:
                 "session_not_found", f"There is no session {session_id!r}.", session_id=session_id
             )
         return row
+
+    async def check_free(self, session_id: str) -> None:
+        """Raise `session_exists` if there is a session with this id."""
+        with storage_errors():
+            row = await self.store.session(session_id)
+        if row is not None:
+            raise EngineError(
+                "session_exists",
+                f"There is a session {session_id} already; continue it with sessionId, or choose another id.",
+                session_id=session_id,
+            )
 
     async def list(
         self,
@@ -171,26 +182,37 @@ class Sessions:
         self._channels.pop(session_id, None)
 
     def _info(self, row: SessionRow) -> SessionInfo:
-        # "running" without a running turn: it was cut off, and the disk is too full to say so.
-        state: SessionState = "interrupted" if row.last_turn_status in ("interrupted", "running") else "idle"
         channel = self._channels.get(row.session_id)
-        if channel is not None and channel.turn_id:
-            state = "running"
-        return SessionInfo(
-            session_id=row.session_id,
-            state=state,
-            created_at=row.created_at,
-            updated_at=row.updated_at,
-            cwd=row.cwd,
-            title=row.title,
-            model=row.model,
-            turn_count=row.turn_count,
-            item_count=row.item_count,
-            cost_usd=row.cost_usd,
-            usage=usage_of(row),
-            tags=list(row.tags),
-            claude_session_id=row.claude_session_id,
-        )
+        return info_of(row, running=channel is not None and bool(channel.turn_id))
+
+
+def info_of(row: SessionRow, *, running: bool) -> SessionInfo:
+    """Return what is told of a session; *running*: a turn runs in it now."""
+    # "running" without a running turn: it was cut off, and the disk is too full to say so.
+    state: SessionState = "interrupted" if row.last_turn_status in ("interrupted", "running") else "idle"
+    return SessionInfo(
+        session_id=row.session_id,
+        state="running" if running else state,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        cwd=row.cwd,
+        title=row.title,
+        model=row.model,
+        turn_count=row.turn_count,
+        item_count=row.item_count,
+        cost_usd=row.cost_usd,
+        usage=usage_of(row),
+        tags=list(row.tags),
+        claude_session_id=row.claude_session_id,
+        agent=row.agent,
+        forked_from=_origin(row),
+    )
+
+
+def _origin(row: SessionRow) -> ForkOrigin | None:
+    if row.forked_from is None or row.forked_at_turn is None:
+        return None
+    return ForkOrigin(session_id=row.forked_from, turn_id=row.forked_at_turn, seq=row.forked_seq or 0)
 
 
 @contextmanager
@@ -237,6 +259,7 @@ def _turn_info(row: TurnRow) -> TurnInfo:
         usage=usage_of(row),
         cost_usd=row.cost_usd,
         error_kind=error.get("kind"),
+        forked_from=row.origin_turn_id,
     )
 
 

@@ -4,21 +4,18 @@ The daemon owns the session: a turn goes on while nobody is attached. A stream i
 the end of its process, and when for a while no turn ran and nobody watched.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
-from dragoman_protocol.stream import StreamOpenParams, StreamSendParams, TurnCompleted
+from dragoman_protocol.stream import StreamOpenParams, StreamSendParams
 
 from dragomand.store.errors import DuplicateMessageError
 from dragomand.upstream.interface import UpstreamRun
 
-from . import answers, options
+from . import answers, options, stream_sends
 from .admission import Admission, Permit, Told, WaitingSink
 from .agents import Agents
 from .asking import payment_of, spend_of, turn_asked
@@ -28,40 +25,17 @@ from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError
-from .open_stream import OpenStream, StreamTimes
+from .inheritance import Inheritance, Inheriting
+from .open_stream import OpenStream, StreamLife, StreamTimes
 from .queries import QueryLimits
-from .runs import Runs
-from .session_choice import SessionChoice
+from .runs import OpenRun, Runs
+from .session_choice import SessionChoice, goes_on_from
 from .sessions import Sessions
+from .stream_sends import Accepted
 from .turn import Turn, TurnEnd
 
 _ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "resume_mismatch", "auth_failed"})
 """Errors of a turn after which its process cannot be used further."""
-
-
-@dataclass(slots=True, eq=False)
-class _Stream:
-    """One open session, from the claim to the end of its process."""
-
-    session_id: str
-    params: StreamOpenParams
-    caller: Caller
-    ready: anyio.Event = field(default_factory=anyio.Event)
-    closing: anyio.Event = field(default_factory=anyio.Event)
-    closed: anyio.Event = field(default_factory=anyio.Event)
-    starting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    opened: OpenStream | None = None
-    error: EngineError | None = None
-    turn: Turn | None = None
-    turn_over: anyio.Event = field(default_factory=anyio.Event)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-    """Set when it may have become unused, or begins to close."""
-
-    def close(self) -> None:
-        """Begin to end it: no more turns, and no start that is not complete."""
-        self.closing.set()
-        self.changed.set()
-        self.starting.cancel()
 
 
 class Streams:
@@ -94,12 +68,15 @@ class Streams:
         self._budgets = budgets
         self._agents = agents
         self._limits = limits
+        self._inheriting = Inheriting(
+            sessions.store, agents, allowed_env=limits.allowed_env, roots=limits.roots
+        )
         self._max_open = max_open
         self._times = times
         self._clock = clock
         self._new_id = new_id
         self._logger = logger
-        self._open: dict[str, _Stream] = {}
+        self._open: dict[str, StreamLife] = {}
         self._stopping = False
 
     @property
@@ -115,8 +92,8 @@ class Streams:
     async def open(self, params: StreamOpenParams, caller: Caller) -> tuple[str, Channel]:
         """Start the session's process and return its id and channel. Raises `EngineError`."""
         self._auth.require_claude_code()
-        params = await self._agents.answering(params)
-        options.check(params, caller, self._limits.allowed_env, self._limits.roots)
+        answering = await self._agents.answering(params)
+        options.check(answering, caller, self._limits.allowed_env, self._limits.roots)
         if self._stopping:
             raise EngineError("draining")
         if len(self._open) >= self._max_open:
@@ -130,7 +107,7 @@ class Streams:
         if session_id in self._open:
             text = "This session has an open stream already."
             raise EngineError("session_busy", text, session_id=session_id)
-        stream = self._open[session_id] = _Stream(session_id, params, caller)
+        stream = self._open[session_id] = StreamLife(session_id, params, caller)
         self._tasks.start_soon(self._keep, stream)
         try:
             await stream.ready.wait()
@@ -149,27 +126,16 @@ class Streams:
         When the caller is cancelled before the message is accepted, the turn is stopped.
         """
         self._auth.require_claude_code()
-        digest = hashlib.sha256(msgspec.json.encode([params.session_id, params.prompt])).hexdigest()
+        digest = stream_sends.digest(params)
         known = self._running_message(params, digest) or await self._stored_message(params, digest)
         if known is not None:
             return known
-        stream = self._open.get(params.session_id)
-        if stream is None or stream.opened is None or stream.closing.is_set():
-            raise EngineError("stream_not_open", session_id=params.session_id)
-        # Whoever writes into a stream must be allowed what it was opened with.
-        options.check(stream.params, caller, self._limits.allowed_env, self._limits.roots)
-        if stream.turn is not None:
-            raise EngineError(
-                "session_busy",
-                "A turn of this session is running: wait for its turnCompleted, "
-                "or stop it with stream/interrupt.",
-                session_id=params.session_id,
-                turn_id=stream.turn.turn_id,
-            )
-        turn = stream.turn = self._turn(stream.opened, params, digest, caller)
+        stream, opened = self._opened(params.session_id)
+        self._check_use(stream, caller)
+        turn = stream.turn = self._turn(opened, params, digest, caller)
         stream.turn_over = anyio.Event()
-        accepted = _Accepted()
-        self._tasks.start_soon(self._run_turn, stream, stream.opened, turn, accepted)
+        accepted = Accepted()
+        self._tasks.start_soon(self._run_turn, stream, opened, turn, accepted)
         try:
             await accepted.event.wait()
         except BaseException:
@@ -178,6 +144,25 @@ class Streams:
         if accepted.error is not None:
             raise accepted.error
         return turn.turn_id
+
+    @asynccontextmanager
+    async def between_turns(
+        self, session_id: str, caller: Caller
+    ) -> AsyncIterator[tuple[UpstreamRun, StreamOpenParams]]:
+        """Have the stream's process, which is woken if it sleeps, for the block; no turn begins meanwhile.
+
+        Gives what it was opened with too. Raises `stream_not_open`, `session_busy`, `scope_required` …
+        """
+        stream, opened = self._opened(session_id)
+        self._check_use(stream, caller)
+        stream.used = True
+        try:
+            run = await opened.wake(self._runs, stream.params, stream.caller)
+            yield run.run, stream.params
+        finally:
+            stream.used = False
+            opened.used_at = anyio.current_time()
+            stream.changed.set()
 
     def turn_of(self, session_id: str) -> Turn | None:
         """Return the turn that runs in this open session now."""
@@ -197,7 +182,7 @@ class Streams:
     def rest(self) -> None:
         """Memory is short: end the processes of streams in which no turn runs. They wake when needed."""
         for stream in self._open.values():
-            if stream.opened is not None and stream.turn is None:
+            if stream.opened is not None and stream.turn is None and not stream.used:
                 stream.opened.tired = True
                 stream.changed.set()
 
@@ -209,9 +194,27 @@ class Streams:
                 stream.turn.stop("shutdown")
             stream.close()
 
+    def _opened(self, session_id: str) -> tuple[StreamLife, OpenStream]:
+        stream = self._open.get(session_id)
+        if stream is None or stream.opened is None or stream.closing.is_set():
+            raise EngineError("stream_not_open", session_id=session_id)
+        return stream, stream.opened
+
+    def _check_use(self, stream: StreamLife, caller: Caller) -> None:
+        """Raise unless nothing happens in it, and the caller is allowed what it was opened with."""
+        options.check(stream.params, caller, self._limits.allowed_env, self._limits.roots)
+        if stream.turn is not None or stream.used:
+            raise EngineError(
+                "session_busy",
+                "A turn of this session is running: wait for its turnCompleted, "
+                "or stop it with stream/interrupt.",
+                session_id=stream.session_id,
+                turn_id=None if stream.turn is None else stream.turn.turn_id,
+            )
+
     # -- one stream
 
-    async def _keep(self, stream: _Stream) -> None:
+    async def _keep(self, stream: StreamLife) -> None:
         """Own one session's claim and process from start to end."""
         try:
             with self._sessions.claim(stream.session_id, "stream"):
@@ -230,22 +233,35 @@ class Streams:
             stream.ready.set()
             stream.closed.set()
 
-    async def _start(self, stream: _Stream) -> None:
-        await self._choice.check_streamable(stream.params)
+    async def _start(self, stream: StreamLife) -> None:
+        named = stream.params
+        await self._choice.check_streamable(named)
+        stream.params, after = await self._inheriting.whole(named, stream.caller, goes_on_from(named))
         session = await self._choice.row_for(stream.params, stream.session_id, stream.caller)
         run = await self._runs.open(session, stream.params, stream.caller)
+        await self._begin(stream, run, after)
         channel = self._sessions.channel_of(session)
-        is_new = stream.params.session_id is None
+        is_new = named.session_id is None and named.fork is None
         channel.on_unwatched = lambda: stream.changed.set()
         stream.opened = OpenStream(run, channel, self._times, is_new, anyio.current_time())
         stream.ready.set()
 
-    async def _until_unused(self, stream: _Stream, opened: OpenStream) -> None:
+    async def _begin(self, stream: StreamLife, run: OpenRun, after: Inheritance | None) -> None:
+        """Write the session, if it is a fork, and what its turns inherit; the process is there already."""
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._choice.begin(run.session, stream.params, after)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._runs.close(run)
+            raise
+
+    async def _until_unused(self, stream: StreamLife, opened: OpenStream) -> None:
         """Wait until it is closed or idle; then end the turn, if one runs, and the process."""
         try:
             while not stream.closing.is_set():
                 stream.changed = anyio.Event()
-                if stream.turn is not None:
+                if stream.turn is not None or stream.used:
                     await stream.changed.wait()
                     continue
                 now, closes_at, sleeps_at = anyio.current_time(), opened.closes_at, opened.sleeps_at
@@ -266,7 +282,7 @@ class Streams:
 
     # -- one turn
 
-    async def _run_turn(self, stream: _Stream, opened: OpenStream, turn: Turn, accepted: "_Accepted") -> None:
+    async def _run_turn(self, stream: StreamLife, opened: OpenStream, turn: Turn, accepted: Accepted) -> None:
         try:
             end = await self._admit_and_execute(stream, opened, turn, accepted)
             opened.run.ended(end.outcome)
@@ -285,7 +301,7 @@ class Streams:
             accepted.event.set()
 
     async def _admit_and_execute(
-        self, stream: _Stream, opened: OpenStream, turn: Turn, accepted: "_Accepted"
+        self, stream: StreamLife, opened: OpenStream, turn: Turn, accepted: Accepted
     ) -> TurnEnd:
         def waiting(told: Told) -> None:
             accepted.event.set()
@@ -300,7 +316,7 @@ class Streams:
             return end
 
     async def _admit(
-        self, door: AsyncExitStack, stream: _Stream, turn: Turn, waiting: WaitingSink
+        self, door: AsyncExitStack, stream: StreamLife, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
         payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params)
@@ -328,11 +344,11 @@ class Streams:
 
     async def _execute(
         self,
-        stream: _Stream,
+        stream: StreamLife,
         opened: OpenStream,
         turn: Turn,
         permit: Permit | EngineError,
-        accepted: "_Accepted",
+        accepted: Accepted,
     ) -> TurnEnd:
         """Run the turn. One that was not admitted after its id had been given out is written as failed."""
 
@@ -354,7 +370,7 @@ class Streams:
         finally:
             opened.is_new = opened.is_new and not turn.begun
 
-    def _turn_over(self, stream: _Stream, opened: OpenStream, turn: Turn) -> None:
+    def _turn_over(self, stream: StreamLife, opened: OpenStream, turn: Turn) -> None:
         if stream.turn is turn:
             stream.turn = None
             opened.turn_ended(anyio.current_time())
@@ -392,19 +408,3 @@ class Streams:
         row = await answers.stored_turn(self._sessions.store, params.message_id, digest)
         # While the store was asked, the same message may have come in over another connection.
         return self._running_message(params, digest) if row is None else row.turn_id
-
-
-class _Accepted:
-    """Whether a message was taken, and why not."""
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.error: EngineError | None = None
-
-    def refuse(self, error: EngineError, turn: Turn) -> None:
-        """Tell whoever waits; after the turn's id was given out, tell whoever watches."""
-        if not self.event.is_set():
-            self.error = error
-        elif not turn.begun:
-            end = TurnCompleted(turn_id=turn.turn_id, status="failed", error=error.told())
-            turn.channel.announce(end)

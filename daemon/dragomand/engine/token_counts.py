@@ -11,6 +11,7 @@ from dragomand.upstream.interface import HistoryMessage, RunSpec, UpstreamError
 from .auth import Auth
 from .errors import from_failure
 from .history import load_history
+from .inheritance import Inheritance, inherited
 from .sessions import Sessions, storage_errors
 from .upstream_choice import NO_KEY, unavailable
 
@@ -40,15 +41,17 @@ class TokenCounts:
                 raise unavailable("The cloud cannot be asked: its library is missing", missing)
             raise unavailable(NO_KEY, "Set ANTHROPIC_API_KEY where the daemon is started.")
         history: tuple[HistoryMessage, ...] = ()
+        before = Inheritance()
         if params.session_id is not None:
             await self._sessions.load(params.session_id)
             with storage_errors():
                 history = await load_history(self._sessions.store, params.session_id)
+            before = await inherited(self._sessions.store, params.session_id)
         spec = RunSpec(
             session_id=params.session_id or "",
             cwd=Path("/"),
-            model=params.model,
-            system_prompt=params.system_prompt,
+            model=params.model or before.model,
+            system_prompt=before.system_prompt if params.system_prompt is None else params.system_prompt,
             history=history,
         )
         try:

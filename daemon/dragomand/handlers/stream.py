@@ -6,6 +6,7 @@ from dragoman_protocol.values import Empty
 from dragomand.engine.attachments import Attachments, Deliver, Dropped
 from dragomand.engine.channel import Published
 from dragomand.engine.queries import Queries
+from dragomand.engine.rewinds import Rewinds
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.streams import Streams
 from dragomand.server.route import Call, Client, Handler
@@ -16,7 +17,11 @@ from .sessions_seen import noting
 
 
 def stream_handlers(
-    streams: Streams, queries: Queries, sessions: Sessions, attachments: Attachments
+    streams: Streams,
+    queries: Queries,
+    sessions: Sessions,
+    attachments: Attachments,
+    rewinds: Rewinds,
 ) -> dict[str, Handler]:
     """Return the group's handlers by method."""
 
@@ -54,6 +59,9 @@ def stream_handlers(
             turn.stop("client")
         return wire.StreamInterruptResult(interrupted=stoppable)
 
+    async def rewind(call: Call, params: wire.StreamRewindFilesParams) -> wire.StreamRewindFilesResult:
+        return await rewinds.rewind(params, caller_of(call.client))
+
     async def close(_call: Call, params: wire.StreamCloseParams) -> Empty:
         await streams.close(params.session_id)
         return Empty()
@@ -64,6 +72,7 @@ def stream_handlers(
         "stream/attach": attach,
         "stream/detach": detach,
         "stream/interrupt": interrupt,
+        "stream/rewindFiles": rewind,
         "stream/close": close,
     }
 

@@ -40,6 +40,24 @@ class SessionRow(msgspec.Struct, kw_only=True):
     cache_read_tokens: int = 0
     cache_creation_tokens: int = 0
     last_turn_status: TurnStatus | None = None
+    agent: str | None = None
+    """Who answers turns that name nobody; what is said of it is in `kept`."""
+    forked_from: str | None = None
+    """The session whose turns this one began with; it may be gone."""
+    forked_at_turn: str | None = None
+    """The last of them, by its id there."""
+    forked_seq: int | None = None
+    """How many items were copied."""
+    claude_fork_session_id: str | None = None
+    """Where Claude Code's own conversation has to be taken from, until `claude_message_count` is known: then
+    this session has one of its own."""
+    claude_fork_leaf_id: str | None = None
+    """The last message to take, by Claude Code's id; None: all of them."""
+    claude_fork_count: int | None = None
+    """How many messages that conversation had at least."""
+    kept: bytes | None = None
+    """What turns inherit from the ones before: a JSON object that the store does not look into. Written with
+    a new session's row; read with `Store.kept`, never with the row, because it may be long."""
 
 
 class TurnRow(msgspec.Struct, kw_only=True):
@@ -66,6 +84,29 @@ class TurnRow(msgspec.Struct, kw_only=True):
     queued_ms: int = 0
     upstream: str = ""
     duration_ms: int | None = None
+    claude_leaf_id: str | None = None
+    """The turn's last message in Claude Code's own record, by its id there."""
+    claude_message_count: int | None = None
+    """How many messages that record had at the turn's end."""
+    origin_turn_id: str | None = None
+    """The turn that this one is a copy of, in the session that this one's was forked from."""
+
+
+class ForkPoint(msgspec.Struct, kw_only=True):
+    """The end of a turn at which a session can be forked."""
+
+    turn_id: str
+    last_seq: int
+    """The last item to copy; the first is 1, and there is no gap."""
+    turn_count: int
+    upstream: str
+    status: TurnStatus
+    claude_leaf_id: str | None = None
+    """Of the last turn up to here of which it is known."""
+    claude_message_count: int | None = None
+    """Of the same turn."""
+    is_end: bool
+    """No turn that has ended comes after it."""
 
 
 class ItemRow(msgspec.Struct, kw_only=True):

@@ -18,24 +18,26 @@ MAX_PAGE = 1000
 """No read returns more rows than this, whatever its `limit`."""
 
 _SCRUB_DUE = "store/scrub_due"
-_COLUMNS = [name for name in SessionRow.__struct_fields__ if name != "tags"]
+_COLUMNS = [name for name in SessionRow.__struct_fields__ if name not in ("tags", "kept")]
 _SELECT = """
     SELECT session_key, session_id, created_at, updated_at, cwd, title, model, owner, claude_session_id,
       claude_message_count, epoch, last_seq, turn_count, item_count, cost_usd, input_tokens, output_tokens,
-      cache_read_tokens, cache_creation_tokens, last_turn_status
+      cache_read_tokens, cache_creation_tokens, last_turn_status, agent, forked_from, forked_at_turn,
+      forked_seq, claude_fork_session_id, claude_fork_leaf_id, claude_fork_count
     FROM session
 """
 
 
 def insert_session(connection: sqlite3.Connection, path: str, row: SessionRow) -> int:
     """Write `row` and return its key. Raises `StorageError` if there is a session with its id."""
-    values = [getattr(row, name) for name in _COLUMNS]
+    values = [*(getattr(row, name) for name in _COLUMNS), row.kept]
     cursor = connection.execute(
         """
         INSERT INTO session (session_id, created_at, updated_at, cwd, title, model, owner, claude_session_id,
           claude_message_count, epoch, last_seq, turn_count, item_count, cost_usd, input_tokens,
-          output_tokens, cache_read_tokens, cache_creation_tokens, last_turn_status)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+          output_tokens, cache_read_tokens, cache_creation_tokens, last_turn_status, agent, forked_from,
+          forked_at_turn, forked_seq, claude_fork_session_id, claude_fork_leaf_id, claude_fork_count, kept)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (session_id) DO NOTHING
         """,
         values,
@@ -73,6 +75,8 @@ _SET = {
     "claude_session_id": "UPDATE session SET claude_session_id = ? WHERE session_key = ?",
     "claude_message_count": "UPDATE session SET claude_message_count = ? WHERE session_key = ?",
     "title": "UPDATE session SET title = ? WHERE session_key = ?",
+    "agent": "UPDATE session SET agent = ? WHERE session_key = ?",
+    "kept": "UPDATE session SET kept = ? WHERE session_key = ?",
     "updated_at": "UPDATE session SET updated_at = ? WHERE session_key = ?",
 }
 
@@ -99,6 +103,12 @@ def read_session(connection: sqlite3.Connection, session_id: str) -> SessionRow 
     """Return one session."""
     found = connection.execute(_SELECT + "WHERE session_id = ?", (session_id,)).fetchone()
     return None if found is None else _to_row(connection, found)
+
+
+def read_kept(connection: sqlite3.Connection, session_id: str) -> bytes | None:
+    """Return what a session's turns inherit."""
+    found = connection.execute("SELECT kept FROM session WHERE session_id = ?", (session_id,)).fetchone()
+    return None if found is None else found[0]
 
 
 def list_sessions(

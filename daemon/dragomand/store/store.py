@@ -22,12 +22,21 @@ from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from dragomand.store import sessions, spending, transcripts
+from dragomand.store import forks, sessions, spending, transcripts
 from dragomand.store.connection import Connection, connect, is_full
 from dragomand.store.errors import StorageError
 from dragomand.store.group_commit import GroupCommit, Job
 from dragomand.store.migrate import migrate, read_migrations
-from dragomand.store.rows import ItemRow, MovedAside, ProcessRunRow, SessionRow, SpendRow, SpendSums, TurnRow
+from dragomand.store.rows import (
+    ForkPoint,
+    ItemRow,
+    MovedAside,
+    ProcessRunRow,
+    SessionRow,
+    SpendRow,
+    SpendSums,
+    TurnRow,
+)
 
 T = TypeVar("T")
 
@@ -111,6 +120,15 @@ class Store:
 
         await self._write(Job(work, *_weight(kept)))
 
+    async def fork_session(self, row: SessionRow) -> SessionRow:
+        """Create `row` with copies of the turns of the session that it was forked from, up to the one it
+        names; return it as stored. Its counters must be those of the `ForkPoint`.
+
+        Raises `UnknownRowError` if that session or turn is not there (any more).
+        """
+        session = copy(row)
+        return await self._write(Job(lambda db: forks.fork_session(db, self.path, session)))
+
     async def append_items(self, items: Sequence[ItemRow]) -> None:
         """Write items of one session that continue its `seq` without a gap; of any of its turns."""
         kept = _kept(items)
@@ -145,6 +163,8 @@ class Store:
         claude_message_count: int | UnsetType | None = UNSET,
         title: str | UnsetType | None = UNSET,
         tags: Sequence[str] | UnsetType = UNSET,
+        agent: str | UnsetType | None = UNSET,
+        kept: bytes | UnsetType | None = UNSET,
         updated_at: float | UnsetType = UNSET,
     ) -> None:
         """Change the given fields of a session, and no other. Raises `UnknownRowError`."""
@@ -154,6 +174,8 @@ class Store:
             "claude_message_count": claude_message_count,
             "title": title,
             "tags": tags if tags is UNSET else tuple(tags),
+            "agent": agent,
+            "kept": kept,
             "updated_at": updated_at,
         }
         changes = {name: value for name, value in given.items() if value is not UNSET}
@@ -200,6 +222,14 @@ class Store:
     async def session(self, session_id: str) -> SessionRow | None:
         """Return one session."""
         return await self._commits.read(lambda db: sessions.read_session(db, session_id))
+
+    async def kept(self, session_id: str) -> bytes | None:
+        """Return what the session's turns inherit from the ones before."""
+        return await self._commits.read(lambda db: sessions.read_kept(db, session_id))
+
+    async def fork_point(self, session_id: str, turn_id: str | None = None) -> ForkPoint | None:
+        """Return the end of a turn, by default of the last; None if the session has no such ended turn."""
+        return await self._commits.read(lambda db: forks.fork_point(db, session_id, turn_id))
 
     async def sessions(
         self,

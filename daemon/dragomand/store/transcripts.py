@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 8
 _SELECT_TURN = """
     SELECT turn_id, session_id, status, started_at, completed_at, message_id, request_digest, t.model,
       t.input_tokens, t.output_tokens, t.cache_read_tokens, t.cache_creation_tokens, t.cost_usd, stop_reason,
-      error, queued_ms, upstream, duration_ms
+      error, queued_ms, upstream, duration_ms, claude_leaf_id, t.claude_message_count, origin_turn_id
     FROM turn t JOIN session USING (session_key)
 """
 _SELECT_ITEM = """
@@ -56,8 +56,8 @@ def open_turn(
         """
         INSERT INTO turn (session_key, turn_id, status, started_at, completed_at, message_id, request_digest,
           model, input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens, cost_usd, stop_reason,
-          error, queued_ms, upstream, duration_ms)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+          error, queued_ms, upstream, duration_ms, claude_leaf_id, claude_message_count, origin_turn_id)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (key, turn.turn_id, *_values(turn)),
     ).lastrowid
@@ -97,7 +97,8 @@ def close_turn(connection: sqlite3.Connection, path: str, turn: TurnRow, items: 
         """
         UPDATE turn SET status = ?, started_at = ?, completed_at = ?, message_id = ?, request_digest = ?,
           model = ?, input_tokens = ?, output_tokens = ?, cache_read_tokens = ?, cache_creation_tokens = ?,
-          cost_usd = ?, stop_reason = ?, error = ?, queued_ms = ?, upstream = ?, duration_ms = ?
+          cost_usd = ?, stop_reason = ?, error = ?, queued_ms = ?, upstream = ?, duration_ms = ?,
+          claude_leaf_id = ?, claude_message_count = ?, origin_turn_id = ?
         WHERE turn_id = ? AND session_key = ? AND status = 'running' RETURNING turn_key
         """,
         (*_values(turn), turn.turn_id, key),

@@ -109,6 +109,10 @@ class RunSpec:
     """The Claude Code session id to continue; what was opened is verified against it."""
     resume_message_count: int | None = None
     """`TurnOutcome.message_count` of the last turn; a conversation with fewer now is a `mismatch`."""
+    resume_holds: str | None = None
+    """A `TurnOutcome.leaf_id` that it must have; one without is a `mismatch`. A fork ends there."""
+    fork: bool = False
+    """Leave the conversation to resume as it is, and go on in a copy with the id `session_id`."""
     model: str | None = None
     fallback_model: str | None = None
     """Several have commas between them."""
@@ -141,6 +145,7 @@ class RunSpec:
     plugins: tuple[str, ...] = ()
     betas: tuple[str, ...] = ()
     file_checkpointing: bool = False
+    hook_events: bool = False
     verbatim_prompt: bool = False
     env: dict[str, str] = field(default_factory=dict)
     """Already checked against the allow-list."""
@@ -198,6 +203,8 @@ class TurnOutcome:
     duration_api_ms: int | None = None
     message_count: int | None = None
     """Messages of the whole conversation after this turn, as the upstream keeps it; None when unknown."""
+    leaf_id: str | None = None
+    """The last message of the conversation, by the upstream's own id: where it can be forked later."""
     failure: Failure | None = None
     last_events: tuple[Event, ...] = ()
     """The turn's last events, which were not given to the sink: they can be stored together with its end."""
@@ -255,6 +262,15 @@ class PoolState:
     """How many spares were never used, by the reason of their end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Which files were put back, or would be."""
+
+    files: tuple[str, ...]
+    insertions: int
+    deletions: int
+
+
 class UpstreamRun(Protocol):
     """One running conversation with an upstream. One turn at a time."""
 
@@ -287,6 +303,12 @@ class UpstreamRun(Protocol):
 
     async def interrupt(self) -> bool:
         """Ask the running turn to stop; True if there was one. `send` then returns `interrupted`."""
+
+    async def rewind_files(self, message_id: str, *, dry_run: bool) -> Rewound:
+        """Put files back as they were when this message came; not while a turn runs.
+
+        Raises `UpstreamError` `caller` where that cannot be done.
+        """
 
     async def close(self) -> None:
         """End the run by a bounded ladder: end of input, terminate, kill; in 6 s no descendant is left."""

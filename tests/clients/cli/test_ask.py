@@ -218,11 +218,22 @@ class TestContinuing:
         assert run("ask", "Hi", "-c", "-s", "a").status == 2
         assert run("ask", "Hi", "-c", "-s", "").status == 2
 
-    def test_an_empty_id_begins_no_new_session(self, run: Callable[..., Any], served: Any) -> None:
+        assert run("ask", "Hi", "--fork", "a", "-s", "b").status == 2
+        assert run("ask", "Hi", "--fork", "a", "-c").status == 2
+
+    def test_a_fork_of_a_session(self, run: Callable[..., Any], served: Any) -> None:
+        served.answers("session/list", self.listed("abc1", "abd2"))
+        assert run("ask", "Hi", "--fork", "abc").status == 0
+        assert asked(served) == {"prompt": "Hi", "fork": {"sessionId": "abc1"}}
+
+    @pytest.mark.parametrize("option", ["--session", "--fork"])
+    def test_an_empty_id_begins_no_new_session(
+        self, run: Callable[..., Any], served: Any, option: str
+    ) -> None:
         """A script whose variable is empty must not pay for another conversation."""
-        done = run("ask", "Hi", "--session", "")
+        done = run("ask", "Hi", option, "")
         assert (done.status, done.out) == (2, "")
-        assert "--session needs an id" in done.err
+        assert f"{option} needs an id" in done.err
         assert not served.requests
 
 

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from dragoman.cli import sessions
 from dragoman_protocol.session import (
+    ForkOrigin,
     Item,
     SessionDeleteResult,
+    SessionForkResult,
     SessionGetResult,
     SessionInfo,
     SessionListResult,
@@ -157,6 +159,13 @@ class TestShowing:
         assert len(told["turns"]) == 1
         assert len(told["items"]) == 6
 
+    def test_who_answers_and_where_it_comes_from(self, run: Callable[..., Any], served: Any) -> None:
+        origin = ForkOrigin(session_id="original", turn_id="t9", seq=5)
+        forked = info(agent="style_checker", forked_from=origin)
+        served.answers("session/get", SessionGetResult(session=forked, turns=[]))
+        told = run("sessions", "show", ID).out
+        assert "agent style_checker\nforked from original after turn t9\n" in told
+
     def test_one_that_is_not_there(self, run: Callable[..., Any], served: Any) -> None:
         served.fails("session/get", "session_not_found", "There is no session 'x'.")
         done = run("sessions", "show", ID)
@@ -181,3 +190,16 @@ class TestDeleting:
         assert done.status == 0
         assert "(A\ntitle) for good?" in done.err
         assert len(params(served, "session/delete")) == 1
+
+
+class TestForking:
+    """`sessions fork`."""
+
+    def test_a_copy_is_made_and_named(self, run: Callable[..., Any], served: Any) -> None:
+        served.answers("session/fork", SessionForkResult(session=info("the-fork")))
+        done = run("sessions", "fork", "1234", "--at", "t", "--title", "T")
+        assert (done.status, done.out) == (0, "the-fork\n")
+        assert params(served, "session/fork") == [{"sessionId": ID, "atTurnId": "t", "title": "T"}]
+        told = json.loads(run("sessions", "fork", ID, "--json").out)
+        assert told["session"]["sessionId"] == "the-fork"
+        assert params(served, "session/fork")[-1] == {"sessionId": ID}

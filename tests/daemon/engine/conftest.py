@@ -47,6 +47,7 @@ from dragomand.upstream.interface import (
     Failure,
     PermissionAnswer,
     PermissionAsk,
+    Rewound,
     RunSpec,
     TurnOutcome,
 )
@@ -91,7 +92,8 @@ class ScriptedRun:
         self.upstream = upstream
         self.spec = spec
         self.ask: Callable[[PermissionAsk], Coroutine[Any, Any, PermissionAnswer]] = ask  # type: ignore[assignment]
-        self.upstream_session_id: str | None = spec.resume or spec.session_id
+        opened = spec.session_id if spec.fork else spec.resume or spec.session_id
+        self.upstream_session_id: str | None = opened
         self.version: str | None = "9.9.9"
         self.api_access: ApiAccess | None = self.upstream.api_access
         self.warm: bool | None = False
@@ -124,6 +126,14 @@ class ScriptedRun:
         self.turn.interrupted.set()
         return True
 
+    async def rewind_files(self, message_id: str, *, dry_run: bool) -> Rewound:
+        self.upstream.rewound.append((message_id, dry_run))
+        if self.upstream.hold_rewind is not None:
+            await self.upstream.hold_rewind.wait()
+        if self.upstream.rewind_error is not None:
+            raise self.upstream.rewind_error
+        return Rewound(files=("/a/file",), insertions=1, deletions=2)
+
     async def close(self) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
@@ -148,6 +158,9 @@ class ScriptedUpstream:
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     hold_open: asyncio.Event | None = None
+    rewound: list[tuple[str, bool]] = field(default_factory=list)
+    rewind_error: Exception | None = None
+    hold_rewind: asyncio.Event | None = None
 
     async def open(self, spec: RunSpec, ask: AskPermission) -> ScriptedRun:
         self.opening.set()
@@ -175,6 +188,7 @@ def answering(text: str, **outcome: Any) -> Script:
             "model": "claude-x",
             "stop_reason": "end_turn",
             "message_count": 2,
+            "leaf_id": f"leaf of {text}",
             **outcome,
         }
         return TurnOutcome(status="completed", text=text, **given)

@@ -138,6 +138,7 @@ def test_the_upstream_is_told_everything() -> None:
         betas=["b"],
         file_checkpointing=True,
         verbatim_prompt=True,
+        hook_events=True,
     )
     session = SessionRow(
         session_id="s", created_at=0, updated_at=0, epoch="e", cwd="/w", claude_message_count=4
@@ -149,6 +150,8 @@ def test_the_upstream_is_told_everything() -> None:
         "cwd": Path("/w"),
         "resume": "claude-id",
         "resume_message_count": 4,
+        "resume_holds": None,
+        "fork": False,
         "model": "opus",
         "fallback_model": "haiku",
         "system_prompt": "sp",
@@ -180,6 +183,7 @@ def test_the_upstream_is_told_everything() -> None:
         "betas": ("b",),
         "file_checkpointing": True,
         "verbatim_prompt": True,
+        "hook_events": True,
     }
     assert spec.deltas_wanted()
     assert options.to_spec(chosen, who("tools"), session, resume=None).resume_message_count is None

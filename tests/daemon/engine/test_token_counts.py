@@ -40,7 +40,16 @@ async def test_a_prompt_alone_and_as_the_next_turn_of_a_session(kit: Any, tmp_pa
         done = await engine.queries.run(engine.params("hi"), kit.caller())
         await counts.count(CountTokensParams(prompt="x", session_id=done.session_id))
         assert [message.content for message in counter.specs[1].history] == ["hi", "hello"]
+        assert (counter.specs[1].model, counter.specs[1].system_prompt) == (None, None)
         await kit.refused("session_not_found", counts.count(CountTokensParams(prompt="x", session_id="no")))
+        # Who answers in a session is counted with, unless another one is named.
+        named = engine.params("hi", model="haiku", system_prompt="You count.")
+        session_id = (await engine.queries.run(named, kit.caller())).session_id
+        await counts.count(CountTokensParams(prompt="x", session_id=session_id))
+        assert (counter.specs[-1].model, counter.specs[-1].system_prompt) == ("haiku", "You count.")
+        other = CountTokensParams(prompt="x", session_id=session_id, model="opus", system_prompt="")
+        await counts.count(other)
+        assert (counter.specs[-1].model, counter.specs[-1].system_prompt) == ("opus", "")
 
 
 async def test_failures_are_the_engines(kit: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.methods import METHODS
+from dragomand.engine.rewinds import Rewinds
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.budget import budget_handlers
@@ -136,8 +137,14 @@ class House:
             **model_handlers(),
             **query_handlers(engine.queries, engine.sessions),
             **orchestrate_handlers(engine.orchestrations, engine.sessions),
-            **session_handlers(engine.sessions),
-            **stream_handlers(engine.streams, engine.queries, engine.sessions, engine.attachments),
+            **session_handlers(engine.sessions, engine.queries._choice._forks),
+            **stream_handlers(
+                engine.streams,
+                engine.queries,
+                engine.sessions,
+                engine.attachments,
+                Rewinds(engine.streams, engine.store),
+            ),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
             **budget_handlers(engine.budgets),

@@ -107,3 +107,14 @@ async def test_deleting(house: Any) -> None:
         assert (await at.call(client, "session/delete", sessionId=session_id)).deleted
         await at.refused("session_not_found", at.call(client, "session/delete", sessionId=session_id))
         assert await listed(at, client) == []
+
+
+async def test_whoever_makes_a_fork_lists_it(house: Any) -> None:
+    async with house() as at:
+        session_id = (await at.query(at.client())).session_id
+        client = at.client()
+        made = (await at.call(client, "session/fork", sessionId=session_id)).session
+        assert made.forked_from.session_id == session_id
+        assert await listed(at, client) == [made.session_id]
+        await at.refused("session_not_found", at.call(client, "session/fork", sessionId="guess"))
+        assert await listed(at, client) == [made.session_id]

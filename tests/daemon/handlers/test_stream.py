@@ -192,3 +192,17 @@ async def test_one_cancelled_in_the_middle_of_a_replay_is_not_attached(house: An
         await asyncio.wait([attaching])
         assert attaching.cancelled()
         at.engine.check_idle()
+
+
+async def test_rewinding_files(house: Any) -> None:
+    async with house() as at:
+        client = at.client()
+        stream = await opened(at, client, fileCheckpointing=True)
+        sent = await at.call(client, "stream/send", sessionId=stream.session_id, prompt="hi")
+        await client.hears("turnCompleted")
+        named = {"sessionId": stream.session_id, "turnId": sent.turn_id}
+        await at.engine.streams._open[stream.session_id].turn_over.wait()
+        asked = await at.call(client, "stream/rewindFiles", **named, dryRun=True)
+        assert (asked.files, asked.rewound) == (["/a/file"], False)
+        assert (await at.call(client, "stream/rewindFiles", **named)).rewound
+        await at.call(client, "stream/close", sessionId=stream.session_id)

@@ -65,10 +65,10 @@ async def test_a_newer_schema_is_refused_and_left_alone(open_store: Any, path: s
     newer.close()
     before = Path(path).read_bytes()
     with pytest.raises(
-        NewerSchemaError, match="has number 99, this version of Dragoman knows up to 2"
+        NewerSchemaError, match="has number 99, this version of Dragoman knows up to 3"
     ) as refused:
         await open_store()
-    assert (refused.value.found, refused.value.known) == (99, 2)
+    assert (refused.value.found, refused.value.known) == (99, 3)
     assert Path(path).read_bytes() == before
     assert [entry.name for entry in Path(path).parent.iterdir()] == ["dragoman.db"]
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 import msgspec
 from dragoman_protocol.lifecycle import DEFAULT_SCOPES, Scope
-from dragoman_protocol.query import PermissionMode
+from dragoman_protocol.query import ForkChoice, PermissionMode
 
 import dragoman
 from dragoman.cli import exits
@@ -31,6 +31,7 @@ Examples:
   dragoman ask Fix the typo in README.md --permission-mode acceptEdits
   git diff | dragoman ask "Write a commit message for this"
   dragoman ask "And the tests?" --continue
+  dragoman ask "Or in Rust?" --fork 4f1c
   dragoman ask "Which licence?" --json | jq -r .text
   dragoman ask --direct --schema city.json "The capital of France?" --json | jq .structured.value
 
@@ -43,6 +44,7 @@ asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the tur
 @click.option("--model", "-m", help="opus, sonnet, haiku, … or a full name.")
 @click.option("--agent", "-a", metavar="NAME", help="Who answers; see: dragoman agents.")
 @click.option("--session", "-s", metavar="ID", help="Continue this session; the beginning of its id will do.")
+@click.option("--fork", metavar="ID", help="Begin a new session with the turns of this one, which stays.")
 @click.option("--continue", "-c", "latest", is_flag=True, help="Continue the newest session of the folder.")
 @click.option("--allow", multiple=True, metavar="TOOL", help="Allow, e.g. 'Bash(git *)'. Repeatable.")
 @click.option("--deny", multiple=True, metavar="TOOL", help="Never run. Repeatable.")
@@ -56,12 +58,9 @@ asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the tur
 @click.option("--tag", "tags", multiple=True, help="Tag the session. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--json-events", is_flag=True, help="Print events as they come, one JSON object a line.")
-def ask(words: Sequence[str], latest: bool, session: str | None, **chosen: Any) -> int:
+def ask(words: Sequence[str], latest: bool, session: str | None, fork: str | None, **chosen: Any) -> int:
     """Ask Claude, and see the answer as it is written."""
-    if latest and session is not None:
-        raise click.UsageError("--continue and --session exclude each other.")
-    if session == "":  # an empty variable of a script's must not begin, and bill, a new session
-        raise click.UsageError("--session needs an id, got nothing. List them with: dragoman sessions")
+    _check_which(latest, session, fork)
     prompt = _prompt(words)
     as_json = chosen.pop("as_json")
     as_events = chosen.pop("json_events")
@@ -71,6 +70,8 @@ def ask(words: Sequence[str], latest: bool, session: str | None, **chosen: Any) 
         with dragoman.connect("dragoman ask", scopes=_scopes(chosen), on_permission=approver) as claude:
             if session is not None:
                 options["session_id"] = full_id(claude, session)
+            elif fork is not None:
+                options["fork"] = ForkChoice(session_id=full_id(claude, fork))
             elif latest:
                 options["session_id"] = _newest(claude, options.get("cwd"))
             streaming = claude.stream(prompt, **options)
@@ -81,6 +82,15 @@ def ask(words: Sequence[str], latest: bool, session: str | None, **chosen: Any) 
         return report(early, as_json=as_json or as_events)
     except dragoman.DragomanError as failed:
         return report(failed, as_json=as_json or as_events)
+
+
+def _check_which(latest: bool, session: str | None, fork: str | None) -> None:
+    """Raise unless at most one session is named, and named whole."""
+    if latest + (session is not None) + (fork is not None) > 1:
+        raise click.UsageError("--continue, --session and --fork exclude each other.")
+    for name, given in (("--session", session), ("--fork", fork)):
+        if given == "":  # an empty variable of a script's must not begin, and bill, a new session
+            raise click.UsageError(f"{name} needs an id, got nothing. List them with: dragoman sessions")
 
 
 def _prompt(words: Sequence[str]) -> str:

@@ -142,6 +142,10 @@ def show(session: str, as_json: bool) -> int:
         return exits.OK
     info = found.session
     click.echo(f"{info.session_id}  {info.state}  {moment(info.updated_at)}  {info.cwd or ''}")
+    if info.agent is not None:
+        click.echo(f"agent {printable(info.agent)}")
+    if (origin := info.forked_from) is not None:
+        click.echo(f"forked from {origin.session_id} after turn {origin.turn_id}")
     for item in items:
         text = _text(item)
         if text:
@@ -177,6 +181,24 @@ def _prompt_text(content: object) -> str:
         return printable(content)
     parts = content if isinstance(content, list) else []
     return printable("\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in parts))
+
+
+@sessions.command("fork", short_help="Copy a conversation into a new one.")
+@click.argument("session")
+@click.option("--at", "at_turn_id", metavar="TURN", help="The last turn to take over (default: the newest).")
+@click.option("--title", help="The new session's title.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def fork(session: str, at_turn_id: str | None, title: str | None, as_json: bool) -> int:
+    """Copy a conversation into a new one; SESSION is an id or its beginning.
+
+    Nothing is asked of Claude, and the original stays. To ask at once: dragoman ask --fork.
+    """
+    with _connect() as claude:
+        made = claude.session_fork(
+            session_id=full_id(claude, session), at_turn_id=at_turn_id, title=title, timeout_s=60
+        )
+    click.echo(msgspec.json.encode(made) if as_json else made.session.session_id)
+    return exits.OK
 
 
 @sessions.command("delete", short_help="Delete one conversation for good.")

@@ -113,7 +113,7 @@ class ClaudeCode:
 
     async def _open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
         start = self._start_of(spec)
-        await _check_length(spec, Transcript(start.config_dir, spec.resume or spec.session_id))
+        await _check_record(spec, Transcript(start.config_dir, spec.resume or "", spec.resume_holds))
         starts, pool, _ = self._machinery()
         if not may_be_ahead(spec) or not self._pool_settings.max_spare:
             return await self._begin(spec, ask, start, starts)
@@ -218,7 +218,7 @@ class ClaudeCode:
         run = ClaudeCodeRun(
             spec,
             ask,
-            Transcript(start.config_dir, spec.resume or spec.session_id),
+            _record_of(spec, start.config_dir),
             Redactor([each for each in (key, access and access.token) if each]),
             self._gone,
             max_line_bytes=self._max_line_bytes,
@@ -285,12 +285,28 @@ async def _nobody(_ask: PermissionAsk) -> PermissionAnswer:
     return PermissionAnswer(allow=False, message="Nobody uses this process yet.")
 
 
-async def _check_length(spec: RunSpec, transcript: Transcript) -> None:
-    """Raise `UpstreamError` (`mismatch`) if the conversation to resume has lost messages."""
+def _record_of(spec: RunSpec, config: str) -> Transcript:
+    """Return the record that the run writes. A fork's has to have what it was forked at."""
+    if spec.fork:
+        return Transcript(config, spec.session_id, spec.resume_holds)
+    return Transcript(config, spec.resume or spec.session_id)
+
+
+async def _check_record(spec: RunSpec, transcript: Transcript) -> None:
+    """Raise `UpstreamError` (`mismatch`) if the conversation to resume has lost messages.
+
+    One that is to be forked whole must not have gained any: which of them to take is not known.
+    """
     if spec.resume is None:
         return
     found = await asyncio.to_thread(transcript.count)
     wanted = spec.resume_message_count
     if wanted is not None and found is not None and found < wanted:
         message = f"The conversation {spec.resume} has {found} messages; {wanted} were expected."
+        raise UpstreamError(Failure("mismatch", message))
+    if found is not None and not transcript.complete:
+        message = f"The conversation {spec.resume} does not have the message {spec.resume_holds} any more."
+        raise UpstreamError(Failure("mismatch", message))
+    if spec.fork and spec.resume_holds is None and None not in (wanted, found) and found != wanted:
+        message = f"The conversation {spec.resume} has gone on since its fork, and it is not known where."
         raise UpstreamError(Failure("mismatch", message))

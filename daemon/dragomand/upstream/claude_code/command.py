@@ -163,6 +163,8 @@ def early(spec: RunSpec) -> RunSpec:
         session_id="",
         resume=None,
         resume_message_count=None,
+        resume_holds=None,
+        fork=False,
         model=None,
         client=None,
         settings={},
@@ -203,7 +205,12 @@ def build_preparations(spec: RunSpec) -> list[dict[str, Any]]:
 
 
 def _session(spec: RunSpec) -> list[str]:
-    return [f"--resume={spec.resume}"] if spec.resume else [f"--session-id={spec.session_id}"]
+    if not spec.resume:
+        return [f"--session-id={spec.session_id}"]
+    if not spec.fork:
+        return [f"--resume={spec.resume}"]
+    until = [] if spec.resume_holds is None else [f"--resume-session-at={spec.resume_holds}"]
+    return [f"--resume={spec.resume}", "--fork-session", f"--session-id={spec.session_id}", *until]
 
 
 def _choices(spec: RunSpec) -> list[str]:
@@ -241,7 +248,8 @@ def _thinking(spec: RunSpec) -> list[tuple[str, str | None]]:
 
 def _repeated(spec: RunSpec) -> list[str]:
     folders = [f"--add-dir={folder}" for folder in spec.add_dirs]
-    return [*folders, *(f"--plugin-dir={folder}" for folder in spec.plugins)]
+    told = ["--include-hook-events"] if spec.hook_events else []
+    return [*told, *folders, *(f"--plugin-dir={folder}" for folder in spec.plugins)]
 
 
 def _number(value: float | None) -> str | None:

@@ -166,3 +166,10 @@ def _replaced(message: str, advice: tuple[tuple[re.Pattern[str], str], ...]) -> 
     for pattern, words in advice:
         message = pattern.sub(words, message)
     return message
+
+
+def cannot_start(failed: OSError, cwd: str) -> Failure:
+    """Say why the system could not start a process in *cwd*."""
+    if isinstance(failed, FileNotFoundError | NotADirectoryError | PermissionError):
+        return Failure("caller", f"{cwd} cannot be the working directory: {failed.strerror}.")
+    return Failure("crash", f"Claude Code cannot be started: {failed.strerror}.")

@@ -12,7 +12,16 @@ from dragoman_protocol.content import Prompt
 
 from dragomand.process import memory
 from dragomand.upstream.claude_code.run import ClaudeCodeRun
-from dragomand.upstream.interface import ApiAccess, AskPermission, EventSink, RunSpec, TurnOutcome
+from dragomand.upstream.interface import (
+    ApiAccess,
+    AskPermission,
+    EventSink,
+    Failure,
+    Rewound,
+    RunSpec,
+    TurnOutcome,
+    UpstreamError,
+)
 
 MOST_CONVERSATIONS = 50
 """After so many a process has grown too much."""
@@ -145,6 +154,12 @@ class Lease:
         outcome = await self.run.send(prompt, message_id, sink)
         self.clean = done and outcome.status == "completed"
         return outcome
+
+    async def rewind_files(self, message_id: str, *, dry_run: bool) -> Rewound:
+        """Put files back; see `UpstreamRun.rewind_files`."""
+        if self._closing is not None:  # the process may work for the next conversation already
+            raise UpstreamError(Failure("caller", "The conversation has ended."))
+        return await self.run.rewind_files(message_id, dry_run=dry_run)
 
     async def interrupt(self) -> bool:
         """Ask the running turn to stop."""

@@ -18,10 +18,11 @@ from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
-from dragomand.upstream.claude_code.failures import explained
+from dragomand.upstream.claude_code.failures import cannot_start, explained
 from dragomand.upstream.claude_code.limits import Listener
+from dragomand.upstream.claude_code.rewind import rewind_files
 from dragomand.upstream.claude_code.transcript import Transcript
-from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, user_frame
+from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, recorded, user_frame
 from dragomand.upstream.claude_code.watchdog import Watchdog
 from dragomand.upstream.claude_code.wire import (
     MAX_LINE_BYTES,
@@ -42,6 +43,7 @@ from dragomand.upstream.interface import (
     EventSink,
     Failure,
     FailureCategory,
+    Rewound,
     RunSpec,
     TurnOutcome,
     UpstreamError,
@@ -91,7 +93,7 @@ class ClaudeCodeRun:
         self._child: children.Child | None = None
         self._turn: Turn | None = None
         self._costs = Costs(None if spec.resume else 0.0)
-        self._session_id: str = spec.resume or spec.session_id
+        self._session_id: str = spec.session_id if spec.fork or not spec.resume else spec.resume
         self._session_seen = False
         self._version: str | None = None
         self._refusal: Result | None = None
@@ -124,7 +126,7 @@ class ClaudeCodeRun:
         try:
             self._child = await children.start(command, ledger, self._take_output, self._ended, guard_command)
         except OSError as failed:
-            raise UpstreamError(_cannot_start(failed, command.cwd)) from failed
+            raise UpstreamError(cannot_start(failed, command.cwd)) from failed
         try:
             ready = await self._control.request(build_initialize(self._spec), timeout_s)
             await self._prepare(timeout_s)
@@ -233,7 +235,7 @@ class ClaudeCodeRun:
             self.tell_turn_end()
         if outcome.failure is not None:
             outcome = replace(outcome, failure=explained(outcome.failure, self.api_access))
-        return await self._with_count(outcome)
+        return await self._with_record(outcome, turn.leaf_id)
 
     async def interrupt(self) -> bool:
         """Ask the running turn to stop; see `UpstreamRun.interrupt`. Never waits."""
@@ -246,6 +248,10 @@ class ClaudeCodeRun:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(INTERRUPT_S, self._give_up, turn)
         return True
+
+    async def rewind_files(self, message_id: str, *, dry_run: bool) -> Rewound:
+        """Put files back; see `UpstreamRun.rewind_files`."""
+        return await rewind_files(self._control, message_uuid(message_id), dry_run=dry_run)
 
     async def close(self) -> None:
         """End the process and all its descendants, within 6 s; a running turn ends as `interrupted`."""
@@ -361,8 +367,9 @@ class ClaudeCodeRun:
     def _write(self, data: bytes) -> bool:
         return self._child is not None and self._child.write(data)
 
-    async def _with_count(self, outcome: TurnOutcome) -> TurnOutcome:
-        return replace(outcome, message_count=await asyncio.to_thread(self._transcript.count))
+    async def _with_record(self, outcome: TurnOutcome, leaf_id: str | None) -> TurnOutcome:
+        count = await asyncio.to_thread(self._transcript.count)
+        return recorded(outcome, leaf_id, self._transcript, count)
 
     def _crash(self) -> Failure:
         child = self._child
@@ -390,9 +397,3 @@ class ClaudeCodeRun:
         if isinstance(failed, ControlLostError):
             return Failure("crash", f"Claude Code ended with status {status} while starting.", detail=detail)
         return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
-
-
-def _cannot_start(failed: OSError, cwd: str) -> Failure:
-    if isinstance(failed, FileNotFoundError | NotADirectoryError | PermissionError):
-        return Failure("caller", f"{cwd} cannot be the working directory: {failed.strerror}.")
-    return Failure("crash", f"Claude Code cannot be started: {failed.strerror}.")

@@ -1,4 +1,4 @@
-"""Claude Code's own record of a conversation, looked at for one thing: how many messages it holds.
+"""Claude Code's own record of a conversation: how many messages it holds, and whether a certain one.
 
 It is foreign data: one JSON object a line under ``projects/<folder>/<session>.jsonl`` of its configuration
 folder, perhaps torn at the end. What cannot be found or read makes the count unknown, never an error.
@@ -14,6 +14,7 @@ _MESSAGES = ("user", "assistant")
 class _Row(msgspec.Struct, rename="camel"):
     type: str = ""
     is_sidechain: bool = False
+    uuid: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Row).decode
@@ -22,13 +23,18 @@ _decode = msgspec.json.Decoder(_Row).decode
 class Transcript:
     """The record of one session; remembers how far it has been counted. Blocks: call it in a thread."""
 
-    def __init__(self, config_dir: str, session_id: str) -> None:
-        """Look for *session_id* under *config_dir*."""
+    def __init__(self, config_dir: str, session_id: str, holds: str | None = None) -> None:
+        """Look for *session_id* under *config_dir*; *holds* is the id of a message that it should have."""
         self._config_dir = config_dir
         self._session_id = session_id
         self._path: str | None = None
         self._offset = 0
         self._count = 0
+        self._holds = holds
+        self.complete = holds is None
+        """Whether that message was among those counted."""
+        self.last: str | None = None
+        """The id of the last message counted."""
 
     def of(self, session_id: str) -> "Transcript":
         """Return the record of another session in the same configuration folder."""
@@ -46,10 +52,17 @@ class Transcript:
                     if not line.endswith(b"\n"):
                         break  # still being written
                     self._offset += len(line)
-                    self._count += _is_message(line)
+                    self._take(line)
         except OSError:
             return None
         return self._count
+
+    def _take(self, line: bytes) -> None:
+        row = _message(line)
+        if row is not None:
+            self._count += 1
+            self.last = row.uuid or self.last
+            self.complete = self.complete or row.uuid == self._holds
 
     def _find(self) -> str | None:
         name = f"{self._session_id}.jsonl"
@@ -63,12 +76,12 @@ class Transcript:
         return None
 
 
-def _is_message(line: bytes) -> bool:
+def _message(line: bytes) -> _Row | None:
     try:
         row = _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-    return row.type in _MESSAGES and not row.is_sidechain
+        return None
+    return row if row.type in _MESSAGES and not row.is_sidechain else None
 
 
 def config_dir(env: dict[str, str]) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from dragoman_protocol.stream import Event, ToolResult, ToolUse
 
 from dragomand.upstream.claude_code.events import Translator
 from dragomand.upstream.claude_code.failures import Hints, classify, is_aborted
+from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.wire import (
     AnyFrame,
     Assistant,
@@ -21,6 +22,7 @@ from dragomand.upstream.claude_code.wire import (
     Result,
     System,
     TokenCounts,
+    User,
     encode,
 )
 from dragomand.upstream.interface import EventSink, Failure, TurnOutcome
@@ -85,6 +87,8 @@ class Turn:
         self._stall: Failure | None = None
         self._hints = Hints()
         self._started = False
+        self.leaf_id: str | None = None
+        """The newest message of the conversation that was heard of, by Claude Code's id."""
 
     @property
     def uses_tools(self) -> bool:
@@ -117,6 +121,8 @@ class Turn:
             self._hints.category = frame.error or self._hints.category
         elif isinstance(frame, Assistant) and frame.error is not None:
             self._hints.category, self._hints.code = frame.error, frame.api_error_code
+        if isinstance(frame, Assistant | User) and frame.parent_tool_use_id is None:
+            self.leaf_id = frame.uuid or self.leaf_id
         try:
             self._translator.translate(frame, line, heard)
         except Exception as wrong:  # noqa: BLE001 (the sink's; it is raised to whoever sent the message)
@@ -176,6 +182,20 @@ class Turn:
                 failure=failure,
             )
         )
+
+
+def recorded(
+    outcome: TurnOutcome, leaf_id: str | None, record: Transcript, count: int | None
+) -> TurnOutcome:
+    """Add what Claude Code's own *record* says after the turn: its *count*, where the conversation stands."""
+    if count is not None and not record.complete:
+        # Not all of what was to be forked is there: the copy is not to be gone on with.
+        if outcome.status != "completed":
+            return outcome
+        why = "Claude Code did not take over the whole of the conversation up to its fork."
+        return replace(outcome, status="failed", failure=Failure("mismatch", why))
+    leaf = leaf_id if outcome.failure is None else None  # who fails may not have written all it said
+    return replace(outcome, message_count=count, leaf_id=leaf or record.last)
 
 
 def _usage(result: Result) -> Usage:

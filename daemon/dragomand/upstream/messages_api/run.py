@@ -11,6 +11,7 @@ from dragomand.upstream.interface import (
     EventSink,
     Failure,
     HistoryMessage,
+    Rewound,
     RunSpec,
     TurnOutcome,
     UpstreamError,
@@ -118,6 +119,10 @@ class MessagesRun:
             if outcome.text:
                 self._messages.append(HistoryMessage("assistant", outcome.text))
         return outcome
+
+    async def rewind_files(self, message_id: str, *, dry_run: bool) -> Rewound:
+        """Refuse it: there are no tools here, so no file was changed."""
+        raise UpstreamError(Failure("caller", "An answer of the Messages API changes no files."))
 
     async def interrupt(self) -> bool:
         """Break the running call off; see `UpstreamRun.interrupt`. Never waits."""

@@ -41,6 +41,11 @@ def test_the_arguments_of_a_new_session() -> None:
     ("choice", "arguments"),
     [
         ({"resume": "r-1"}, ["--resume=r-1"]),
+        ({"resume": "r-1", "resume_holds": "m-1"}, ["--resume=r-1"]),
+        ({"resume": "r-1", "fork": True}, ["--resume=r-1", "--fork-session", "--session-id=s-1"]),
+        ({"resume": "r-1", "fork": True, "resume_holds": "m-1"},
+         ["--resume=r-1", "--fork-session", "--session-id=s-1", "--resume-session-at=m-1"]),
+        ({"hook_events": True}, ["--session-id=s-1", "--include-hook-events"]),
         ({"model": "opus"}, ["--session-id=s-1", "--model=opus"]),
         ({"fallback_model": "sonnet,haiku"}, ["--session-id=s-1", "--fallback-model=sonnet,haiku"]),
         ({"tools": ()}, ["--session-id=s-1", "--tools="]),

@@ -3,7 +3,14 @@
 from typing import Any
 
 import pytest
-from dragomand.upstream.claude_code.failures import Hints, classify, explained, is_aborted, of_retry
+from dragomand.upstream.claude_code.failures import (
+    Hints,
+    cannot_start,
+    classify,
+    explained,
+    is_aborted,
+    of_retry,
+)
 from dragomand.upstream.claude_code.wire import Result, System
 from dragomand.upstream.interface import ApiAccess, Failure
 from dragomand.upstream.limits_heard import LimitsHeard, Window
@@ -216,3 +223,11 @@ def test_of_another_failure_it_is_not(seen: Failure | None) -> None:
     failure = Failure("throttle", "Rejected", status=429, retry_after_ms=600)
     assert explained(failure, access(seen)) == failure
     assert explained(Failure("overload", "lost"), access(seen)) == Failure("overload", "lost")
+
+
+def test_why_a_process_could_not_be_started() -> None:
+    for error in (FileNotFoundError, NotADirectoryError, PermissionError):
+        failure = cannot_start(error(2, "why"), "/w")
+        assert (failure.category, failure.message) == ("caller", "/w cannot be the working directory: why.")
+    failure = cannot_start(OSError(11, "too many"), "/w")
+    assert (failure.category, failure.message) == ("crash", "Claude Code cannot be started: too many.")

@@ -7,6 +7,7 @@ import pytest
 from dragoman_sim import Simulator
 from dragomand.upstream.claude_code import PoolSettings
 from dragomand.upstream.claude_code.reuse import Kept
+from dragomand.upstream.interface import UpstreamError
 
 SETTINGS = {"reuse": True, "max_spare": 0}
 
@@ -41,6 +42,31 @@ async def test_the_same_client_goes_on_with_a_fresh_conversation(world):
         assert second.upstream_session_id != session
         await first.close()
         assert not await first.interrupt()
+
+
+async def test_a_conversation_on_a_used_process_can_be_forked_and_is_rewound_only_while_it_lasts(world):
+    async with Simulator() as sim:
+        upstream = reusing(world, sim)
+        await one_turn(world, await upstream.open(world.spec(client="one"), world.deny), "the first secret")
+        second = await upstream.open(world.spec(client="one"), world.deny)
+        assert second.warm
+        with pytest.raises(UpstreamError, match="not enabled"):
+            await second.rewind_files(str(uuid.uuid4()), dry_run=True)
+        outcome, _ = await one_turn(world, second, "the second")
+        with pytest.raises(UpstreamError, match="has ended"):
+            await second.rewind_files(str(uuid.uuid4()), dry_run=True)
+        spec = world.spec(
+            resume=second.upstream_session_id,
+            resume_message_count=outcome.message_count,
+            resume_holds=outcome.leaf_id,
+            fork=True,
+        )
+        fork = await upstream.open(spec, world.deny)
+        answer = await fork.send("and on", str(uuid.uuid4()), world.events())
+        assert (answer.status, fork.warm) == ("completed", False)
+        body = sim.requests[-1].body
+        assert b"the second" in body
+        assert b"first secret" not in body
 
 
 @pytest.mark.parametrize("differs", ["client", "model", "tools"])

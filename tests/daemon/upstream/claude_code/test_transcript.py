@@ -42,6 +42,18 @@ def test_only_messages_count(tmp_path: Path, record: Path) -> None:
     assert Transcript(str(tmp_path), "s").count() == 1
 
 
+def test_the_last_message_and_a_certain_one(tmp_path: Path, record: Path) -> None:
+    transcript = Transcript(str(tmp_path), "s", "two")
+    assert (transcript.count(), transcript.complete, transcript.last) == (None, False, None)
+    record.write_bytes(b'{"type":"user","uuid":"one"}\n' + USER)
+    assert (transcript.count(), transcript.complete, transcript.last) == (2, False, "one")
+    with record.open("ab") as file:
+        file.write(b'{"type":"assistant","uuid":"two"}\n{"type":"user","uuid":"three"}\n')
+        file.write(b'{"type":"user","uuid":"sub","isSidechain":true}\n{"type":"attachment","uuid":"a"}\n')
+    assert (transcript.count(), transcript.complete, transcript.last) == (4, True, "three")
+    assert Transcript(str(tmp_path), "s").complete, "nothing was asked for"
+
+
 def test_a_record_that_cannot_be_read_is_unknown(tmp_path: Path, record: Path) -> None:
     record.write_bytes(USER)
     transcript = Transcript(str(tmp_path), "s")

@@ -7,7 +7,7 @@ import pytest
 from dragoman_protocol.content import ImageBlock, TextBlock
 from dragoman_protocol.stream import AssistantText, TextDelta
 from dragoman_sim import Gate, Reply, Rule, Simulator, Tokens, When
-from dragomand.upstream.interface import HistoryMessage
+from dragomand.upstream.interface import HistoryMessage, UpstreamError
 
 
 async def test_an_answer(kit: Any) -> None:
@@ -132,3 +132,10 @@ async def test_no_stream_is_no_answer(kit: Any) -> None:
             outcome = await run.send("hi", "m", kit.Events())
     assert (outcome.failure.category, outcome.status) == ("protocol", "failed")
     assert "text/html" in outcome.failure.message
+
+
+async def test_no_file_was_changed(kit: Any) -> None:
+    async with kit.talk() as talk:
+        with pytest.raises(UpstreamError, match="changes no files") as caught:
+            await talk.run.rewind_files("m", dry_run=True)
+        assert caught.value.failure.category == "caller"
