@@ -67,7 +67,7 @@ from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stats import stats_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.policy.backoff import Backoff
-from dragomand.policy.crash_breaker import CrashBreaker
+from dragomand.policy.crash_breakers import CrashBreakers
 from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
 from dragomand.server.route import Handler, Route
@@ -458,10 +458,11 @@ def claude_code(
             max_bytes=config.pool.max_memory,
             min_free_bytes=config.pool.min_free_memory,
             generic=config.pool.generic == "on",
+            rehearse=config.pool.rehearse == "on",
             reuse=config.pool.reuse == "on",
         ),
         neutral_dir=os.path.join(state_dir, "spare"),
-        breaker=CrashBreaker(),
+        breaker=CrashBreakers(),
     )
 
 

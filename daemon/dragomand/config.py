@@ -280,6 +280,8 @@ class PoolSettings(_Section, frozen=True, kw_only=True):
     """How much memory must be free before one is started."""
     generic: Literal["on", "off"] = "on"
     """Whether one of them may be of no folder, to be bound to the folder of whoever asks first."""
+    rehearse: Literal["on", "off"] = "on"
+    """Whether each goes through a turn that the gateway answers and is taken back, to be fast at once."""
     reuse: Literal["on", "off"] = "off"
     """Whether a process serves its client's next conversation too, after a `/clear` that the model sees."""
 

@@ -116,6 +116,8 @@ class SpareProcess(Value):
     cwd: str | None = None
     """Absent: of no folder, to be bound to that of whoever asks first."""
     memory_bytes: int | None = None
+    rehearsed: bool = False
+    """It has gone through a turn that was taken back, so its first one is as fast as a later one."""
 
 
 class DaemonPoolResult(Value):
@@ -133,6 +135,9 @@ class DaemonPoolResult(Value):
     ended: dict[str, int] = msgspec.field(default_factory=dict)
     """Spares that were never used, by the reason of their end: `expired`, `evicted`, `pressure`, `outdated`
     (executable, user settings or credential have changed), `died`, `failed`."""
+    held_back: Literal["memory", "starts", "crashes"] | None = None
+    """Why fewer wait than are wanted: too little memory is free or allowed, others are starting, or processes
+    of this kind crash at their start."""
 
 
 class DaemonStopParams(Params):

@@ -26,6 +26,16 @@ class TurnStarted(Value, tag="turnStarted", tag_field="type"):
     """Why, in words."""
 
 
+class ProcessStarted(Value, tag="processStarted", tag_field="type"):
+    """The conversation goes on in another Claude Code process than before, resumed and verified."""
+
+    reason: Literal["slept", "recycled", "pressure", "died"]
+    """What became of the one before: ended after `session.sleepMs` without a turn; after many turns or with
+    much memory; because memory was short; or it died, or was killed, between two turns."""
+    start: Literal["warm", "cold"] | None = None
+    claude_session_id: str | None = None
+
+
 class UserMessage(Value, tag="userMessage", tag_field="type"):
     """What was asked, so that every watcher sees it (06.14)."""
 
@@ -163,9 +173,9 @@ class Raw(Value, tag="raw", tag_field="type"):
 
 
 Event = (
-    TurnStarted | UserMessage | TextDelta | ThinkingDelta | AssistantText | Thinking | ToolUse | ToolResult
-    | PermissionAsked | PermissionResolved | Waiting | Retrying | StructuredOutput | UsageReported | RateLimit
-    | TurnCompleted | Raw
+    TurnStarted | ProcessStarted | UserMessage | TextDelta | ThinkingDelta | AssistantText | Thinking
+    | ToolUse | ToolResult | PermissionAsked | PermissionResolved | Waiting | Retrying | StructuredOutput
+    | UsageReported | RateLimit | TurnCompleted | Raw
 )  # fmt: skip
 """Everything that can happen in a session; `type` tells which."""
 
@@ -204,6 +214,9 @@ class StreamOpenResult(Value):
     session_id: str
     cursor: str
     claude_session_id: str | None = None
+    """Claude Code's own id of the conversation; it may still change with the first turn."""
+    start: Literal["warm", "cold"] | None = None
+    """Whether its process had been started before (`warm`), or for this (`cold`)."""
 
 
 class StreamSendParams(Params):

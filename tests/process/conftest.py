@@ -100,6 +100,7 @@ class Process:
     """A process that is no child of ours, held by a descriptor so that its number cannot be another's."""
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         try:
             self.descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -132,6 +133,7 @@ class Conversation:
         self.file = connection.makefile("rwb")
         self.requests = 0
         self.responses: dict[int, Any] = {}
+        self.events: list[Any] = []
 
     def send(self, method: str, params: Any = None) -> int:
         """Send a request and return its id."""
@@ -141,17 +143,37 @@ class Conversation:
         self.file.flush()
         return self.requests
 
+    def notify(self, method: str, params: Any) -> None:
+        """Send a notification."""
+        self.file.write(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}).encode() + b"\n")
+        self.file.flush()
+
+    def read(self) -> None:
+        """Take the next message: a response, an event, or something else, which is passed over."""
+        line = self.file.readline()
+        if not line:
+            raise EOFError
+        message = json.loads(line)
+        if "method" not in message:
+            assert message["id"] not in self.responses, "answered twice"
+            self.responses[message["id"]] = message
+        elif message["method"] == "stream/event":
+            self.events.append(message["params"]["event"])
+
     def answer(self, request: int) -> Any:
-        """Return the response to a request; notifications before it are passed over."""
+        """Return the response to a request."""
         while request not in self.responses:
-            line = self.file.readline()
-            if not line:
-                raise EOFError
-            message = json.loads(line)
-            if "method" not in message:
-                assert message["id"] not in self.responses, "answered twice"
-                self.responses[message["id"]] = message
+            self.read()
         return self.responses[request]
+
+    def event(self, kind: str) -> Any:
+        """Return the next event of a kind; those before it are passed over."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                if event["type"] == kind:
+                    return event
+            self.read()
 
     def ask(self, method: str, params: Any = None) -> Any:
         """Send a request and return its response."""

@@ -74,6 +74,8 @@ class Grant:
     tcp: bool = False
     """Whether it is good on a port of the loopback interface, beside the private socket."""
     counts: CallCounts = field(default_factory=CallCounts)
+    rehearsal: str | None = None
+    """While it is set, nothing is passed on: what contains this is answered with it."""
     cuts: set[Callable[[], None]] = field(default_factory=set)
     """Called when it is revoked: each ends a connection that uses it."""
     failure: Failure | None = None
@@ -185,6 +187,12 @@ class Calls:
         if grant is None or prefix != BEARER_PREFIX or not hmac.compare_digest(grant.digest, digest):
             return None
         return grant
+
+    def rehearse(self, grant_id: str, mark: str | None) -> None:
+        """Let the calls of a grant go nowhere from now on (*mark*), or to the provider again (None)."""
+        grant = self._grants.get(grant_id)
+        if grant is not None:
+            grant.rehearsal = mark
 
     def charge(self, grant_id: str, payer: Callable[[], Payer]) -> None:
         """From now on the calls of a grant are *payer*'s; nothing happens if it was revoked."""

@@ -132,7 +132,8 @@ class Channel:
 
         def unsubscribe() -> None:
             if self._subscribers.pop(key, None) is not None and not self._subscribers:
-                self.watched_at = anyio.current_time()
+                # Not anyio's: whoever leaves may be a connection's callback, which is no task.
+                self.watched_at = asyncio.get_running_loop().time()
                 if self.on_unwatched is not None:
                     self.on_unwatched()
 

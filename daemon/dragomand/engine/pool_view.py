@@ -14,6 +14,7 @@ def pool_result(state: PoolState) -> DaemonPoolResult:
             state="ready" if spare.ready else "starting",
             age_ms=round(spare.age_s * 1000),
             memory_bytes=spare.memory_bytes,
+            rehearsed=spare.rehearsed,
         )
         for spare in state.spares
     ]
@@ -25,4 +26,5 @@ def pool_result(state: PoolState) -> DaemonPoolResult:
         cold=state.cold,
         kept=state.kept,
         ended=state.ended,
+        held_back=state.held_back,
     )

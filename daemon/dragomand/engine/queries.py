@@ -153,6 +153,19 @@ class Queries:
                 return submission.turn
         return None
 
+    def interrupt(self, session_id: str, turn_id: str | None = None) -> bool:
+        """Stop the query that runs, or waits to be admitted, in this session; whether there was one.
+
+        Only if it is *turn_id*, where that is given: one that waits is no turn yet. It is answered with
+        `request_cancelled`.
+        """
+        for submission in self._live:
+            turn = submission.turn
+            if submission.session_id == session_id and turn_id in (None, turn and turn.turn_id):
+                submission.stop("client")
+                return True
+        return False
+
     def stop_all(self) -> None:
         """The daemon is stopping: end every query, and begin no other."""
         self._stopping = True

@@ -26,16 +26,13 @@ from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError
 from .inheritance import Inheritance, Inheriting
-from .open_stream import OpenStream, StreamLife, StreamTimes
+from .open_stream import OpenStream, StreamLife, StreamTimes, ends_stream
 from .queries import QueryLimits
 from .runs import OpenRun, Runs
 from .session_choice import SessionChoice, goes_on_from
 from .sessions import Sessions
 from .stream_sends import Accepted
 from .turn import Turn, TurnEnd
-
-_ENDS_STREAM = frozenset({"claude_crashed", "claude_protocol", "resume_mismatch", "auth_failed"})
-"""Errors of a turn after which its process cannot be used further."""
 
 
 class Streams:
@@ -157,17 +154,30 @@ class Streams:
         self._check_use(stream, caller)
         stream.used = True
         try:
-            run = await opened.wake(self._runs, stream.params, stream.caller)
-            yield run.run, stream.params
+            await opened.wake(self._runs, stream.params, stream.caller)
+            yield opened.run.run, stream.params
         finally:
             stream.used = False
             opened.used_at = anyio.current_time()
             stream.changed.set()
 
+    def process_of(self, session_id: str) -> UpstreamRun | None:
+        """Return the process of an open session, or its last one if it sleeps."""
+        stream = self._open.get(session_id)
+        return None if stream is None or stream.opened is None else stream.opened.run.run
+
     def turn_of(self, session_id: str) -> Turn | None:
         """Return the turn that runs in this open session now."""
         stream = self._open.get(session_id)
         return stream.turn if stream is not None else None
+
+    def interrupt(self, session_id: str, turn_id: str | None = None) -> bool:
+        """Stop the turn (only *turn_id*, if given) that runs or waits here; whether there was one."""
+        turn = self.turn_of(session_id)
+        if turn is None or turn_id not in (None, turn.turn_id):
+            return False
+        turn.stop("client")
+        return True
 
     async def close(self, session_id: str) -> None:
         """Stop what runs, end the process and wait for its end. Raises `stream_not_open`."""
@@ -183,7 +193,7 @@ class Streams:
         """Memory is short: end the processes of streams in which no turn runs. They wake when needed."""
         for stream in self._open.values():
             if stream.opened is not None and stream.turn is None and not stream.used:
-                stream.opened.tired = True
+                stream.opened.tired = "pressure"
                 stream.changed.set()
 
     def stop_all(self) -> None:
@@ -286,7 +296,7 @@ class Streams:
         try:
             end = await self._admit_and_execute(stream, opened, turn, accepted)
             opened.run.ended(end.outcome)
-            if end.cut_off or (end.error is not None and end.error.kind in _ENDS_STREAM):
+            if end.cut_off or ends_stream(end.error):
                 stream.close()
         except DuplicateMessageError as duplicate:
             error = EngineError("message_conflict", str(duplicate), message_id=turn.given_message_id)
@@ -330,6 +340,8 @@ class Streams:
             reserve=lambda: self._budgets.reserve(payment),
         )
         turn.queueing = anyio.CancelScope()
+        if turn.stopped is not None:
+            turn.queueing.cancel()
         with turn.queueing:
             try:
                 await self._budgets.allow(payment, turn.caller)
@@ -357,10 +369,12 @@ class Streams:
             accepted.event.set()
             if isinstance(permit, EngineError):
                 raise permit
-            run = await opened.wake(self._runs, stream.params, stream.caller)
-            self._runs.begin(run, turn)
-            await self._runs.record(run)
-            return run.run
+            started = await opened.wake(self._runs, stream.params, stream.caller)
+            self._runs.begin(opened.run, turn)
+            await self._runs.record(opened.run)
+            if started is not None:
+                turn.sink(started)
+            return opened.run.run
 
         queued_ms = permit.data.get("waited_ms", 0) if isinstance(permit, EngineError) else permit.queued_ms
         try:

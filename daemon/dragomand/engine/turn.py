@@ -262,6 +262,19 @@ class Turn:
         self._sending = self._sent = True
         outcome = await self._send(self.run)
         self._sending = False
+        if outcome.failure is None or not outcome.failure.unsent or self._is_halted():
+            return outcome
+        return await self._answer_anew(open_run)
+
+    async def _answer_anew(self, open_run: OpenRunFor) -> TurnOutcome | EngineError:
+        """Its process had died unnoticed and has got nothing: ask another, once."""
+        try:
+            self.run = await open_run(self)
+        except EngineError as error:
+            return error
+        self._sending = True
+        outcome = await self._send(self.run)
+        self._sending = False
         return outcome
 
     async def _send(self, run: UpstreamRun) -> TurnOutcome:

@@ -103,6 +103,7 @@ class Gateway:
             token,
             revoke=lambda: self._calls.revoke(grant.grant_id),
             last_failure=lambda: grant.failure,
+            rehearse=lambda mark: self._calls.rehearse(grant.grant_id, mark),
         )
 
     # -- for other programs

@@ -31,6 +31,7 @@ from .provider import Connections
 from .provider import Provider as Provider
 from .refusals import MOST_BODY as MOST_REFUSAL
 from .refusals import Question, Refusals, Refused, Turn
+from .rehearsed import rehearsed
 from .usage import UsageReader
 
 _VERSIONS = (aiohttp.HttpVersion10, aiohttp.HttpVersion11)
@@ -115,6 +116,8 @@ class HttpGateway:
             return _refused(grant)
         if transport is None:
             raise ConnectionResetError
+        if grant.rehearsal is not None:
+            return await _rehearse(Incoming(request), grant.rehearsal)
         grant.cuts.add(transport.abort)
         try:
             return await self._admitted(request, grant)
@@ -339,6 +342,16 @@ class _Passing:
     """None: nobody's turn, in which nothing would be repeated."""
     asked: Question
     overheard: Overheard | None = None
+
+
+async def _rehearse(incoming: Incoming, mark: str) -> web.Response:
+    """Answer a process that warms up: nobody is asked, nothing is counted."""
+    body = await incoming.whole()
+    if isinstance(body, Refusal):
+        return _refused(body)
+    if mark.encode() not in body:
+        return _refused(Refusal(404, "not_found_error", "this process is not in use yet."))
+    return web.Response(body=rehearsed(mark), headers={"content-type": "text/event-stream"})
 
 
 def _again(grant: Grant, known: Refused) -> web.Response:

@@ -28,7 +28,13 @@ def stream_handlers(
     async def open_(call: Call, params: wire.StreamOpenParams) -> wire.StreamOpenResult:
         session_id, channel = await streams.open(params, caller_of(call.client))
         attached = await attach_to(call.client, session_id, channel.cursor)
-        return wire.StreamOpenResult(session_id=session_id, cursor=attached.cursor)
+        run = streams.process_of(session_id)
+        return wire.StreamOpenResult(
+            session_id=session_id,
+            cursor=attached.cursor,
+            claude_session_id=None if run is None else run.upstream_session_id,
+            start=None if run is None else "warm" if run.warm else "cold",
+        )
 
     async def send(call: Call, params: wire.StreamSendParams) -> wire.StreamSendResult:
         return wire.StreamSendResult(turn_id=await streams.send(params, caller_of(call.client)))
@@ -50,14 +56,12 @@ def stream_handlers(
         return Empty()
 
     async def interrupt(_call: Call, params: wire.StreamInterruptParams) -> wire.StreamInterruptResult:
-        turn = streams.turn_of(params.session_id) or queries.turn_of(params.session_id)
-        if turn is None:
-            await sessions.channel(params.session_id)  # raises if there is no such session
-            sessions.tidy(params.session_id)
-        stoppable = turn is not None and params.turn_id in (None, turn.turn_id)
-        if turn is not None and stoppable:
-            turn.stop("client")
-        return wire.StreamInterruptResult(interrupted=stoppable)
+        session_id, turn_id = params.session_id, params.turn_id
+        stopped = streams.interrupt(session_id, turn_id) or queries.interrupt(session_id, turn_id)
+        if not stopped:
+            await sessions.channel(session_id)  # raises if there is no such session
+            sessions.tidy(session_id)
+        return wire.StreamInterruptResult(interrupted=stopped)
 
     async def rewind(call: Call, params: wire.StreamRewindFilesParams) -> wire.StreamRewindFilesResult:
         return await rewinds.rewind(params, caller_of(call.client))

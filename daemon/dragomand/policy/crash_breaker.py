@@ -40,6 +40,10 @@ class CrashBreaker:
         self._closed_until = now + self._open_s  # the one attempt; the others wait for what becomes of it
         return None
 
+    def wait(self, now: float) -> float:
+        """Return how many seconds an attempt would have to wait, without making one."""
+        return 0.0 if self._closed_until is None else max(0.0, self._closed_until - now)
+
     def started(self, _now: float) -> None:
         """Report an attempt that succeeded."""
         self._crashes.clear()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from dragomand.process import guard
+from dragomand.process import guard, identity, memory
 from dragomand.process.ledger import MARK, Entry, Ledger, sweep
 
 _IMPORT = "import sys; sys.path.append({folder!r}); import guard; sys.exit(guard.main(sys.argv[1:]))"
@@ -91,13 +91,27 @@ class Child(asyncio.SubprocessProtocol):
         """The end of what it printed on its error output."""
         return self._stderr.decode(errors="replace").strip()
 
+    @property
+    def listens(self) -> bool:
+        """Whether its input is open. It closes with the program's end, before its descendants are gone."""
+        stdin = self._input()
+        return not self.ended and stdin is not None and not stdin.is_closing()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it listens, and neither the program nor its guard is about to end."""
+        if not self.listens:
+            return False
+        program = memory.children_of(self.pid)[:1]  # what it has left to its guard comes after it
+        return not any(identity.is_dying(pid) for pid in (self.pid, *program))
+
     def write(self, data: bytes) -> bool:
-        """Send *data* to its input without waiting; False if it does not listen any more."""
-        stdin = cast("asyncio.WriteTransport | None", self._running().get_pipe_transport(0))
-        if self.ended or stdin is None or stdin.is_closing():
+        """Send *data* to its input without waiting; False if it does not listen, and then has got nothing."""
+        stdin = self._input()
+        if stdin is None or not self.listens:
             return False
         stdin.write(data)
-        return True
+        return not stdin.is_closing()
 
     async def wait(self) -> None:
         """Wait until it and its descendants are gone."""
@@ -159,6 +173,9 @@ class Child(asyncio.SubprocessProtocol):
         self._on_end()
 
     # inside
+
+    def _input(self) -> "asyncio.WriteTransport | None":
+        return cast("asyncio.WriteTransport | None", self._running().get_pipe_transport(0))
 
     def _running(self) -> asyncio.SubprocessTransport:
         assert self._transport is not None

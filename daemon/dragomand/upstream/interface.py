@@ -44,6 +44,8 @@ class Failure:
     """Unix seconds at which a quota is available again; None: nobody said, or only once somebody pays."""
     detail: str | None = None
     """E.g. the last lines of stderr, redacted."""
+    unsent: bool = False
+    """The message never reached the upstream, so it can be sent again without being carried out twice."""
     window: str | None = None
     """Which limit window is used up (`five_hour`, `seven_day_opus` …), where it is one."""
 
@@ -225,6 +227,9 @@ class ApiAccess:
     """Ends the access; can be repeated."""
     last_failure: Callable[[], Failure | None] = lambda: None
     """Why the newest of its calls that failed did, in the provider's own words; None: none has."""
+    rehearse: Callable[[str | None], object] = lambda _: None
+    """While it is given a mark, calls whose body contains that are answered by the gateway itself, with it,
+    and all others refused; None: they go to the provider."""
 
 
 class OpenAccess(Protocol):
@@ -244,6 +249,7 @@ class SpareState:
     ready: bool
     age_s: float
     memory_bytes: int | None
+    rehearsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +266,8 @@ class PoolState:
     """How many wait for the next conversation of a client that they have worked for."""
     ended: dict[str, int] = field(default_factory=dict)
     """How many spares were never used, by the reason of their end."""
+    held_back: Literal["memory", "starts", "crashes"] | None = None
+    """Why fewer wait than are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +297,10 @@ class UpstreamRun(Protocol):
     @property
     def warm(self) -> bool | None:
         """Whether its process had been started before anybody asked for it; None: there is no process."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a turn; False once its process has ended, or listens no longer."""
 
     @property
     def memory_bytes(self) -> int | None:

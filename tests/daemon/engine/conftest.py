@@ -97,6 +97,7 @@ class ScriptedRun:
         self.version: str | None = "9.9.9"
         self.api_access: ApiAccess | None = self.upstream.api_access
         self.warm: bool | None = False
+        self.alive = True
         self.memory_bytes: int | None = None
         self.turn: TurnOnRun | None = None
         self.turns = 0

@@ -372,3 +372,13 @@ def test_cursors(epoch: str, seq: int) -> None:
 def test_what_is_no_cursor(wrong: str) -> None:
     with pytest.raises(ValueError, match="is not a cursor; pass one exactly as it was received"):
         read_cursor(wrong)
+
+
+async def test_one_can_leave_in_a_callback_of_the_loop(kit: Any) -> None:
+    """A connection that is lost is told of by the loop itself, where there is no task."""
+    async with kit.engine(idle_s=0.01) as engine:
+        session_id, channel = await engine.streams.open(engine.opening(), kit.caller())
+        leave = channel.subscribe(kit.Watcher())
+        asyncio.get_running_loop().call_soon(leave)
+        await kit.until(lambda: engine.streams.count == 0)
+        assert session_id

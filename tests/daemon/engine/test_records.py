@@ -13,6 +13,7 @@ from dragoman_protocol.stream import (
     Event,
     PermissionAsked,
     PermissionResolved,
+    ProcessStarted,
     RateLimit,
     Raw,
     Retrying,
@@ -32,6 +33,12 @@ from dragomand.engine.records import is_durable, to_event, to_row
 from dragomand.store.rows import ItemRow
 
 GOLDEN: list[tuple[Any, str, str, str]] = [
+    (
+        ProcessStarted(reason="died", start="cold", claude_session_id="c"),
+        "process_started",
+        "t:9",
+        '{"reason":"died","start":"cold","claude_session_id":"c"}',
+    ),
     (
         TurnStarted(turn_id="t", message_id="m", queued_ms=7),
         "turn_started",

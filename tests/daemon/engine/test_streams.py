@@ -408,6 +408,28 @@ async def test_stopped_while_it_waits(kit: Any, how: str) -> None:
         assert len(engine.upstream.prompts) == 1
 
 
+async def test_stopped_in_the_instant_before_it_would_wait(kit: Any) -> None:
+    async with kit.engine(max_running=1) as engine:
+        engine.upstream.scripts.append(gate := kit.Gated())
+        query = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await kit.soon(gate.reached)
+        session_id, watcher = await opened(engine, kit)
+        sending = asyncio.create_task(send(engine, kit, session_id))
+        await kit.until(lambda: engine.streams.turn_of(session_id) is not None)
+        assert engine.admission.queued == 0
+        assert not engine.streams.interrupt(session_id, "another")
+        assert engine.streams.interrupt(session_id)
+        turn_id = await sending
+        await watcher.sees(TurnCompleted)
+        end = watcher.seen[-1].params.event
+        assert (end.turn_id, end.status) == (turn_id, "cancelled")
+        assert engine.admission.queued == 0
+        assert not engine.streams.interrupt(session_id)
+        gate.go.set()
+        await query
+        assert len(engine.upstream.prompts) == 1
+
+
 # -- ends of a turn
 
 

@@ -440,3 +440,31 @@ async def test_a_callers_own_credential_goes_nowhere(at: Any) -> None:
     ) as answer:
         assert answer.status == 401
     assert len(sim.messages) == 1
+
+
+async def test_a_rehearsal_is_answered_here_and_nothing_else_is_passed_on(
+    at: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = await at.stack.enter_async_context(Simulator())
+    access = await at.make(base_url=sim.url).open_access(unix=True)
+    client = await at.client(access)
+    access.rehearse("the mark")
+    marked = {**at.ask, "messages": [{"role": "user", "content": "with the mark"}], "stream": True}
+    async with client.post("/v1/messages", json=marked) as answer:
+        assert answer.status == 200
+        said = await answer.text()
+    assert '"text":"the mark"' in said
+    assert "message_stop" in said
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 404
+    monkeypatch.setattr(asking, "MOST_BODY", 10)
+    async with client.post("/v1/messages", json=marked) as answer:
+        assert answer.status == 413
+    monkeypatch.undo()
+    assert (len(sim.requests), at.calls.total.calls) == (0, 0)
+    access.rehearse(None)
+    async with client.post("/v1/messages", json=marked) as answer:
+        assert "You said" in await answer.text()
+    assert (len(sim.requests), at.calls.total.calls) == (1, 1)
+    access.revoke()
+    access.rehearse("nobody's any more")

@@ -173,6 +173,33 @@ async def test_interrupting_a_query_of_somebody_else(house: Any) -> None:
         assert error.data.text == "half"
 
 
+async def test_interrupting_a_query_that_still_waits(house: Any) -> None:
+    async with house() as at:
+        client, other = at.client(), at.client()
+        session_id = (await at.query(client)).session_id
+        most, gates = at.engine.admission.bounds[0], []
+        running = []
+        for _ in range(most):
+            gates.append(at.kit.Gated())
+            at.engine.upstream.scripts.append(gates[-1])
+            running.append(at.start(client, "query/run", prompt="hi", cwd=str(at.engine.cwd)))
+            await at.kit.soon(gates[-1].reached)
+        waits = at.start(client, "query/run", prompt="more", sessionId=session_id)
+        await at.kit.until(lambda: at.engine.admission.queued == 1)
+        named = await at.call(other, "stream/interrupt", sessionId=session_id, turnId="some turn")
+        assert not named.interrupted, "what waits is no turn yet"
+        assert (await at.call(other, "stream/interrupt", sessionId=session_id)).interrupted
+        error = await at.refused("request_cancelled", waits)
+        assert error.data.session_id == session_id
+        assert at.engine.admission.queued == 0
+        for gate in gates:
+            gate.go.set()
+        for each in running:
+            await each
+        assert "more" not in at.engine.upstream.prompts
+        assert (await at.query(client, sessionId=session_id)).text == "hello", "it is free again"
+
+
 async def test_interrupting_where_nothing_runs(house: Any) -> None:
     async with house() as at:
         client = at.client()

@@ -16,7 +16,8 @@ def opened(at: float = 100.0) -> CrashBreaker:
 def test_three_crashes_within_a_minute_open_it() -> None:
     breaker = opened()
     assert breaker.is_open
-    assert breaker.refusal(100.0) == 10.0
+    assert breaker.wait(100.0) == breaker.refusal(100.0) == 10.0
+    assert breaker.wait(111.0) == 0.0 == CrashBreaker().wait(1.0)
     assert breaker.refusal(109.0) == 1.0
 
 

@@ -1,12 +1,13 @@
 import builtins
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 from dragomand.process import identity
-from dragomand.process.identity import is_alive, start_time
+from dragomand.process.identity import is_alive, is_dying, start_time
 
 CAT = [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"]
 
@@ -76,3 +77,18 @@ def test_a_container_that_hides_the_boot_s_id(child: Any, monkeypatch: pytest.Mo
     started = start_time(child.pid)
     assert started is not None
     assert started.startswith("boot:")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_who_is_dying() -> None:
+    assert not is_dying(os.getpid())
+    with subprocess.Popen(["/bin/sh", "-c", "read x"], stdin=subprocess.PIPE) as shell:
+        assert not is_dying(shell.pid)
+        os.kill(shell.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, shell.pid, os.WSTOPPED | os.WNOWAIT)
+        assert not is_dying(shell.pid), "stopped, it can go on"
+        os.kill(shell.pid, signal.SIGKILL)
+        assert is_dying(shell.pid), "from the moment on in which it was killed"
+        os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
+        assert is_dying(shell.pid), "a zombie"
+    assert is_dying(shell.pid), "gone"

@@ -78,3 +78,96 @@ async def test_pressure_is_watched_where_the_kernel_tells() -> None:
     watch.close()
     watch.close()
     assert not watch.works
+
+
+@linux
+def test_who_was_started_by_another_thread_and_who_is_an_orphan_belong_to_it_too(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, threading\n"
+        "shell = ['/bin/sh', '-c', 'sleep 60 & echo $!; read x']\n"
+        "thread = threading.Thread(target=lambda: subprocess.run(shell, stdin=0, stdout=1))\n"
+        "thread.start(); thread.join()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        sleep = int(process.stdout.readline())
+        below = memory.descendants_of(process.pid)
+        assert below is not None
+        assert len(below) == 2
+        assert sleep in below
+        os.kill(sleep, 9)
+        process.communicate(b"\n")
+
+
+@linux
+def test_a_kernel_that_lists_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CHILDREN", "/proc/{pid}/task/{thread}/nothing")
+    script = "sleep 60 & echo $!; read x; kill $!"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=-1, stdout=-1) as shell:
+        assert shell.stdout is not None
+        sleep = int(shell.stdout.readline())
+        assert memory.descendants_of(shell.pid) == [sleep]
+        shell.communicate(b"\n")
+
+
+class Free:
+    """What is free, said by us, and who asked."""
+
+    def __init__(self, amount: int | None) -> None:
+        self.amount = amount
+        self.asked = asyncio.Event()
+        self.short = asyncio.Event()
+        self.worth = True
+        self.wondered = asyncio.Event()
+
+    def __call__(self) -> int | None:
+        self.asked.set()
+        return self.amount
+
+    def watch(self) -> memory.SampledWatch:
+        return memory.SampledWatch(
+            self.short.set, 1000, self.is_worth, available=self, every_s=0.001
+        )
+
+    def is_worth(self) -> bool:
+        self.wondered.set()
+        return self.worth
+
+
+async def heard(event: asyncio.Event) -> None:
+    async with asyncio.timeout(20):
+        await event.wait()
+    event.clear()
+
+
+async def test_where_the_kernel_does_not_tell_it_is_looked_at_what_is_free() -> None:
+    free = Free(1000)
+    watch = free.watch()
+    assert not watch.looks, "not before there is something to give back"
+    watch.begin()
+    watch.begin()
+    await heard(free.asked)
+    await heard(free.asked)
+    assert not free.short.is_set()
+    free.amount = 999
+    await heard(free.short)
+    free.amount = None
+    await heard(free.asked)
+    free.worth = False
+    free.wondered.clear()
+    await heard(free.wondered)
+    assert not watch.looks
+    watch.begin()
+    assert watch.looks
+    watch.close()
+    watch.close()
+    watch.begin()
+    assert not watch.looks
+
+
+async def test_which_way_memory_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = memory.watch_memory(lambda: None, 1, lambda: True)
+    told.begin()
+    told.close()
+    monkeypatch.setattr(memory.PressureWatch, "works", False)
+    assert isinstance(memory.watch_memory(lambda: None, 1, lambda: True), memory.SampledWatch)

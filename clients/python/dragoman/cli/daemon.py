@@ -94,6 +94,13 @@ def status(as_json: bool) -> int:
     return _tell(told, as_json)
 
 
+_HELD_BACK = {
+    "memory": "too little memory is free, or allowed (pool.maxMemory, pool.minFreeMemory)",
+    "starts": "others are starting",
+    "crashes": "Claude Code crashed at its start, see the log",
+}
+
+
 @daemon.command("pool")
 @_JSON
 def pool(as_json: bool) -> int:
@@ -113,7 +120,11 @@ def pool(as_json: bool) -> int:
     ]
     for spare in found.spares:
         memory = "" if spare.memory_bytes is None else f", {spare.memory_bytes / (1 << 20):.0f} MB"
-        lines.append(f"  {spare.state} for {spare.cwd or 'any folder'}, {_span(spare.age_ms / 1000)}{memory}")
+        how = ", rehearsed" if spare.rehearsed else ""
+        age = _span(spare.age_ms / 1000)
+        lines.append(f"  {spare.state} for {spare.cwd or 'any folder'}, {age}{memory}{how}")
+    if found.held_back is not None:
+        lines.append(f"There are fewer than are wanted: {_HELD_BACK[found.held_back]}.")
     lines += [f"{count} ended unused: {why}" for why, count in sorted(found.ended.items())]
     told["text"] = "\n".join(lines)
     return _tell(told, as_json)

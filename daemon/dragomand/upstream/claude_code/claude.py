@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dragomand.process import children
 from dragomand.process.ledger import Ledger
-from dragomand.process.memory import PressureWatch
+from dragomand.process.memory import PressureWatch, SampledWatch, watch_memory
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import (
     KEY_VARIABLE,
@@ -18,16 +18,18 @@ from dragomand.upstream.claude_code.command import (
     build_environment,
     build_initialize,
     early,
+    is_plain,
     may_be_ahead,
     may_be_anywhere,
     through_gateway,
 )
 from dragomand.upstream.claude_code.executable import find_executable
 from dragomand.upstream.claude_code.pool import Pool, PoolSettings, Recipe
+from dragomand.upstream.claude_code.rehearsal import may_rehearse, rehearse
 from dragomand.upstream.claude_code.reuse import Kept, Lease, tag_of
 from dragomand.upstream.claude_code.run import STALL_S, ClaudeCodeRun
 from dragomand.upstream.claude_code.spare_key import key_of, world_of
-from dragomand.upstream.claude_code.starts import Breaker, Starts
+from dragomand.upstream.claude_code.starts import Breaker, Kind, Starts
 from dragomand.upstream.claude_code.transcript import Transcript, config_dir
 from dragomand.upstream.claude_code.unix_socket import UnixSocketSupport
 from dragomand.upstream.claude_code.wire import MAX_LINE_BYTES
@@ -43,6 +45,14 @@ from dragomand.upstream.interface import (
     UpstreamError,
 )
 from dragomand.upstream.limits_heard import OnLimits, nobody
+
+WatchMemory = Callable[
+    [Callable[[], None], int, Callable[[], bool]], "PressureWatch | SampledWatch"
+]
+"""Makes what tells that memory is short (`process.memory.watch_memory`)."""
+
+_SHORT = 4
+"""Where the kernel says nothing: memory is short below this part of what spares leave free."""
 
 
 class ClaudeCode:
@@ -64,6 +74,7 @@ class ClaudeCode:
         pool: PoolSettings | None = None,
         neutral_dir: str | None = None,
         breaker: Breaker | None = None,
+        watch_memory: WatchMemory = watch_memory,
     ) -> None:
         """Start processes as these settings say; nothing is read from anywhere else.
 
@@ -71,7 +82,8 @@ class ClaudeCode:
         key, or None for Claude Code's own login. *executable* None: the bundled one, else `claude` on the
         environment's PATH. *open_files* is the soft limit that processes get. *stall_s* is the silence that
         ends a turn. *pool* None: nothing is started ahead; *neutral_dir* is an empty folder of ours, made
-        when needed, where spares of no folder wait (None: there are none).
+        when needed, where spares of no folder wait (None: there are none). *watch_memory* makes what tells
+        that memory is short.
         """
         self._ledger = ledger
         self._environment = dict(environment)
@@ -95,9 +107,12 @@ class ClaudeCode:
         """Is told whatever any of the processes says of limits."""
         self._unclaimable: str | None = None
         """The world in which spares of no folder do not work."""
+        self._unrehearsable: str | None = None
+        """The world in which spares cannot be warmed up by a turn."""
         self.on_pressure: Callable[[], None] = lambda: None
         """Called when memory is short, after the spares were ended."""
-        self._made: tuple[Starts, Pool, PressureWatch] | None = None
+        self._watch_memory = watch_memory
+        self._made: tuple[Starts, Pool, PressureWatch | SampledWatch] | None = None
 
     async def open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun | Lease:
         """Start a run, or take a spare, and wait until it is ready; see `Upstream.open`."""
@@ -114,9 +129,12 @@ class ClaudeCode:
     async def _open(self, spec: RunSpec, ask: AskPermission) -> ClaudeCodeRun:
         start = self._start_of(spec)
         await _check_record(spec, Transcript(start.config_dir, spec.resume or "", spec.resume_holds))
-        starts, pool, _ = self._machinery()
+        _, pool, _ = self._machinery()
         if not may_be_ahead(spec) or not self._pool_settings.max_spare:
-            return await self._begin(spec, ask, start, starts)
+            # A conversation that cannot be resumed says nothing of new ones.
+            own = f"{self._key(early(spec))} {spec.resume or ''}"
+            kind = Kind(f"{start.world[:16]} {own}", is_plain(spec))
+            return await self._begin(spec, ask, start, kind)
         pool.in_world(start.world)
         recipe, generic = self._recipes(spec, start)
         over = pool.use(recipe, generic)
@@ -124,7 +142,7 @@ class ClaudeCode:
             run = await self._warm(spec, ask, [recipe] if generic is None else [recipe, generic])
             pool.count("cold" if run is None else "warm")
             if run is None:
-                run = await self._begin(spec, ask, start, starts)
+                run = await self._begin(spec, ask, start, self._kind_of(recipe, start.world))
         except BaseException:
             over()
             raise
@@ -149,13 +167,16 @@ class ClaudeCode:
 
     # inside
 
-    def _machinery(self) -> tuple[Starts, Pool, PressureWatch]:
+    def _machinery(self) -> tuple[Starts, Pool, PressureWatch | SampledWatch]:
         """Return what belongs to the running loop, made at the first use."""
         if self._made is None:
             starts = Starts(os.cpu_count() or 1, self._breaker)
             pool = Pool(self._pool_settings, self._begin_spare, lambda: starts.is_free)
+            pool.is_sound = lambda recipe: starts.is_sound(self._kind_of(recipe, pool.world))
             starts.on_free = pool.unblocked
-            self._made = starts, pool, PressureWatch(self._pressed)
+            least = self._pool_settings.min_free_bytes // _SHORT
+            watch = self._watch_memory(self._pressed, least, lambda: bool(self._runs))
+            self._made = starts, pool, watch
         return self._made
 
     def _start_of(self, spec: RunSpec, *, awaits_claim: bool = False) -> "_Start":
@@ -173,12 +194,14 @@ class ClaudeCode:
         return _Start(command, config, key, world_of(executable, config, key.encode() if key else None))
 
     def _recipes(self, spec: RunSpec, start: "_Start") -> tuple[Recipe, Recipe | None]:
-        own = early(spec)
-        recipe = Recipe(self._key(own), own)
+        rehearsed = self._may_rehearse(spec, start)
+        anyhow = early(spec)
+        own = early(spec, rehearsed=rehearsed)
+        recipe = Recipe(f"{self._key(own)}{'' if rehearsed else ' as it is'}", own, rehearsed=rehearsed)
         wanted = self._pool_settings.generic and self._unclaimable != start.world and may_be_anywhere(spec)
         if self._neutral_dir is None or not wanted:
             return recipe, None
-        anywhere = replace(own, cwd=Path(self._neutral_dir))
+        anywhere = replace(anyhow, cwd=Path(self._neutral_dir))
         return recipe, Recipe(self._key(anywhere, generic=True), anywhere, generic=True)
 
     def _key(self, spec: RunSpec, *, generic: bool = False) -> str:
@@ -209,9 +232,15 @@ class ClaudeCode:
             return run
         return None
 
+    @staticmethod
+    def _kind_of(recipe: Recipe, world: str | None) -> Kind:
+        return Kind(f"{(world or '')[:16]} {recipe.key}", is_plain(recipe.spec))
+
     async def _begin(
-        self, spec: RunSpec, ask: AskPermission, start: "_Start", starts: Starts
+        self, spec: RunSpec, ask: AskPermission, start: "_Start", kind: Kind
     ) -> ClaudeCodeRun:
+        starts, _, watch = self._machinery()
+        watch.begin()
         key = start.key
         access = None if key is None else await self._access(start.command.argv[0])
         command = start.command if access is None else through_gateway(start.command, access)
@@ -225,11 +254,11 @@ class ClaudeCode:
             stall_s=self._stall_s,
             on_limits=self.on_limits,
         )
-        run.api_access = access
+        run.api_access, run.kind = access, kind
         self._runs.add(run)
         try:
             await starts.start(
-                lambda: run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
+                kind, lambda: run.start(command, self._ledger, self._start_timeout_s, self._guard_command)
             )
         except BaseException:
             if access is not None:
@@ -241,16 +270,34 @@ class ClaudeCode:
 
     async def _begin_spare(self, recipe: Recipe) -> ClaudeCodeRun:
         spec = replace(recipe.spec, session_id=str(uuid.uuid4()))
-        starts, _, _ = self._machinery()
         if recipe.generic:
             os.makedirs(spec.cwd, mode=0o700, exist_ok=True)
         start = self._start_of(spec, awaits_claim=recipe.generic)
         try:
-            return await self._begin(spec, _nobody, start, starts)
+            run = await self._begin(spec, _nobody, start, self._kind_of(recipe, start.world))
         except UpstreamError:
             if recipe.generic:
                 self._unclaimable = start.world
             raise
+        return await self._rehearsed(run, recipe, start) if recipe.rehearsed else run
+
+    def _may_rehearse(self, spec: RunSpec, start: "_Start") -> bool:
+        wanted = self._pool_settings.rehearse and self._unrehearsable != start.world
+        return wanted and self.open_access is not None and start.key is not None and may_rehearse(spec)
+
+    async def _rehearsed(self, run: ClaudeCodeRun, recipe: Recipe, start: "_Start") -> ClaudeCodeRun:
+        """Return the spare once it has gone through a turn; raises `UpstreamError` if it cannot."""
+        if run.api_access is None:
+            return run
+        try:
+            if await rehearse(run, run.api_access):
+                return run
+        except BaseException:
+            run.close_soon()
+            raise
+        self._unrehearsable = start.world
+        await run.close()
+        raise UpstreamError(Failure("protocol", "This Claude Code cannot take a turn back."))
 
     def _pressed(self) -> None:
         self._machinery()[1].drop("pressure")
@@ -270,7 +317,7 @@ class ClaudeCode:
             run.api_access.revoke()
         self._kept.lost(run)
         if self._made is not None and self._made[1].lost(run):
-            self._made[0].crashed()
+            self._made[0].crashed(run.kind)
 
 
 @dataclass(frozen=True, slots=True)

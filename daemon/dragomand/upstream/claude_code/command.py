@@ -155,8 +155,11 @@ def build_initialize(spec: RunSpec) -> dict[str, Any]:
     return request
 
 
-def early(spec: RunSpec) -> RunSpec:
-    """Return *spec* without what may be chosen late: how a process is started ahead of it."""
+def early(spec: RunSpec, *, rehearsed: bool = False) -> RunSpec:
+    """Return *spec* without what may be chosen late: how a process is started ahead of it.
+
+    One that is *rehearsed* knows its model and its permission mode.
+    """
     mode = spec.permission_mode
     return replace(
         spec,
@@ -165,12 +168,12 @@ def early(spec: RunSpec) -> RunSpec:
         resume_message_count=None,
         resume_holds=None,
         fork=False,
-        model=None,
+        model=spec.model if rehearsed else None,
         client=None,
         settings={},
         mcp_servers={},
         # Claude Code can be put into this one only at its start.
-        permission_mode=mode if mode == "bypassPermissions" else None,
+        permission_mode=mode if rehearsed or mode == "bypassPermissions" else None,
     )
 
 
@@ -179,17 +182,23 @@ def may_be_ahead(spec: RunSpec) -> bool:
     return spec.resume is None and spec.setting_sources is None and not spec.plugins and not spec.add_dirs
 
 
+def is_plain(spec: RunSpec) -> bool:
+    """Whether nothing of a start comes from its client that could make Claude Code crash by itself."""
+    own = (spec.env, spec.settings, spec.setting_sources, spec.plugins, spec.mcp_servers, spec.betas)
+    return spec.resume is None and not any(own)
+
+
 def may_be_anywhere(spec: RunSpec) -> bool:
     """Whether it may be started before its folder is known."""
     return spec.agent is None and not spec.agents and spec.skills is None
 
 
-def late_choices(spec: RunSpec) -> list[dict[str, Any]]:
-    """Return the control requests that make up for what `early` left out."""
+def late_choices(spec: RunSpec, started: RunSpec) -> list[dict[str, Any]]:
+    """Return the control requests that make up for what `early` left out of a process that was *started*."""
     requests: list[dict[str, Any]] = []
-    if spec.model is not None:
+    if spec.model != started.model and spec.model is not None:
         requests.append({"subtype": "set_model", "model": spec.model})
-    if spec.permission_mode not in (None, "bypassPermissions"):
+    if spec.permission_mode not in (None, "bypassPermissions", started.permission_mode):
         requests.append({"subtype": "set_permission_mode", "mode": spec.permission_mode})
     return requests
 

@@ -37,6 +37,7 @@ _ADVICE_ON_GATEWAYS = (
     (re.compile(r"Check the gateway set in ANTHROPIC_BASE_URL, then try again\."), "Try again."),
 )
 """The gateway that it means is Dragoman's own."""
+_NOT_STARTED = (126, 127)
 USED_UP = "usage_limit_reached"
 """Claude Code's word for an error by which a limit window refuses."""
 _ABORTED = ("aborted_streaming", "aborted_tools")
@@ -168,8 +169,30 @@ def _replaced(message: str, advice: tuple[tuple[re.Pattern[str], str], ...]) -> 
     return message
 
 
+def start_failure(
+    failed: Exception,
+    timeout_s: float,
+    status: int | None,
+    unreadable: int,
+    detail: str | None,
+    *,
+    lost: bool,
+) -> Failure:
+    """Return why a process was not ready: it ended (*lost*, with *status*), or said nothing, or nonsense."""
+    if isinstance(failed, TimeoutError):
+        if unreadable:
+            said = f"What was started printed {unreadable} lines that Claude Code would not."
+            return Failure("protocol", f"{said} Check the setting claude.path.", detail=detail)
+        return Failure("crash", f"Claude Code was not ready after {timeout_s:g} s.", detail=detail)
+    if status in _NOT_STARTED:
+        return Failure("missing", f"Claude Code cannot be started (status {status}).", detail=detail)
+    if lost:
+        return Failure("crash", f"Claude Code ended with status {status} while starting.", detail=detail)
+    return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
+
+
 def cannot_start(failed: OSError, cwd: str) -> Failure:
-    """Say why the system could not start a process in *cwd*."""
+    """Return why the guard could not be started in *cwd*."""
     if isinstance(failed, FileNotFoundError | NotADirectoryError | PermissionError):
         return Failure("caller", f"{cwd} cannot be the working directory: {failed.strerror}.")
     return Failure("crash", f"Claude Code cannot be started: {failed.strerror}.")

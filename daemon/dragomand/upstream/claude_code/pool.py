@@ -38,6 +38,8 @@ class PoolSettings:
     """How much memory must be free for a spare to be started."""
     generic: bool = True
     """Whether one spare may be of no folder."""
+    rehearse: bool = True
+    """Whether a spare goes through a turn that is taken back, where the gateway can answer it."""
     reuse: bool = False
     """Whether a process serves several conversations of one client, one after the other."""
     most_kept: int = 8
@@ -56,6 +58,8 @@ class Recipe:
     """Without what is chosen late."""
     generic: bool = False
     """Of no folder: it is claimed when it is used."""
+    rehearsed: bool = False
+    """It goes through a turn before it is used."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +93,8 @@ class Pool:
     """Starts a process by a recipe; raises `UpstreamError`."""
     may_begin: Callable[[], bool]
     """Whether a start would be in nobody's way; `unblocked` is to be called when that changes."""
+    is_sound: Callable[[Recipe], bool] = lambda _: True
+    """Whether a start by a recipe is not expected to crash."""
     available: Callable[[], int | None] = memory.available_bytes
     counts: dict[str, int] = field(default_factory=dict)
     """How often: `warm`, `cold`, and each `EndReason`."""
@@ -101,6 +107,7 @@ class Pool:
     _world: str | None = None
     _closed: bool = False
     _blocked: bool = False
+    _held_back: Literal["memory", "starts", "crashes"] | None = None
 
     # using
 
@@ -152,6 +159,11 @@ class Pool:
             self._world = world
             self.drop("outdated")
 
+    @property
+    def world(self) -> str | None:
+        """What everything looked like last."""
+        return self._world
+
     # ending
 
     def lost(self, run: ClaudeCodeRun) -> bool:
@@ -195,9 +207,12 @@ class Pool:
                 missing.append(recipe)
             else:
                 unwanted.remove(spare)
-        for recipe in missing:
+        sound = [recipe for recipe in missing if self.is_sound(recipe)]
+        self._held_back = "crashes" if len(sound) < len(missing) else None
+        for recipe in sound:
             self._blocked = not self.may_begin()
             if self._blocked or not self._room(unwanted):
+                self._held_back = "starts" if self._blocked else "memory"
                 return
             self._begin(recipe)
 
@@ -216,6 +231,7 @@ class Pool:
                 ready=spare.run is not None,
                 age_s=_now() - spare.born,
                 memory_bytes=self._held(spare),
+                rehearsed=spare.run is not None and spare.run.rehearsed,
             )
             for spare in self._spares
         ]
@@ -226,6 +242,7 @@ class Pool:
             warm=self.counts.get("warm", 0),
             cold=self.counts.get("cold", 0),
             ended={name: n for name, n in self.counts.items() if name not in ("warm", "cold", "used")},
+            held_back=self._held_back,
         )
 
     def _wanted(self) -> list[Recipe]:

@@ -144,6 +144,11 @@ class Lease:
         return self.run.warm
 
     @property
+    def alive(self) -> bool:
+        """Whether it can take a turn."""
+        return self._closing is None and self.run.alive
+
+    @property
     def memory_bytes(self) -> int | None:
         """What its processes hold."""
         return self.run.memory_bytes

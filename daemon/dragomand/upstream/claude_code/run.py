@@ -18,9 +18,10 @@ from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
-from dragomand.upstream.claude_code.failures import cannot_start, explained
+from dragomand.upstream.claude_code.failures import cannot_start, explained, start_failure
 from dragomand.upstream.claude_code.limits import Listener
 from dragomand.upstream.claude_code.rewind import rewind_files
+from dragomand.upstream.claude_code.starts import Kind
 from dragomand.upstream.claude_code.transcript import Transcript
 from dragomand.upstream.claude_code.turn import Costs, Turn, message_uuid, recorded, user_frame
 from dragomand.upstream.claude_code.watchdog import Watchdog
@@ -58,7 +59,6 @@ STALL_S = 330.0
 
 _STALL_PATIENCE_S = 1.0
 _ADOPTION_S = 5.0
-_NOT_STARTED = (126, 127)
 
 
 class ClaudeCodeRun:
@@ -98,6 +98,10 @@ class ClaudeCodeRun:
         self._version: str | None = None
         self._refusal: Result | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self.kind = Kind("")
+        """What its start had in common with others."""
+        self.rehearsed = False
+        """Whether it has gone through a turn that was taken back."""
         self.api_access: ApiAccess | None = None
         """The gateway's access that its calls are made with."""
         self.warm: bool | None = False
@@ -148,6 +152,11 @@ class ClaudeCodeRun:
         return None if self._child is None or self._child.ended else self._child.pid
 
     @property
+    def alive(self) -> bool:
+        """Whether it can take a turn."""
+        return self._child is not None and self._child.alive
+
+    @property
     def memory_bytes(self) -> int | None:
         """What the guard and everything below it hold."""
         return None if self.pid is None else held_bytes(self.pid)
@@ -159,8 +168,8 @@ class ClaudeCodeRun:
 
         What may be chosen late is chosen now. *claim* binds a process that belongs to no folder yet.
         """
+        requests = [*([claim] if claim else []), *late_choices(spec, self._spec)]
         self.reused(spec, ask)
-        requests = [*([claim] if claim else []), *late_choices(spec)]
         try:
             async with asyncio.timeout(_ADOPTION_S):
                 answers = [await answer for answer in [self._control.send(each) for each in requests]]
@@ -168,13 +177,13 @@ class ClaudeCodeRun:
                 self._claimed(answers[0])
             await self._prepare(timeout_s)
         except UpstreamError:
-            self._close_soon()
+            self.close_soon()
             raise
         except (ControlError, TimeoutError) as failed:
-            self._close_soon()
+            self.close_soon()
             raise UpstreamError(Failure("protocol", f"It cannot be taken over: {failed}")) from failed
         except asyncio.CancelledError:
-            self._close_soon()
+            self.close_soon()
             raise
 
     def reused(self, spec: RunSpec, ask: AskPermission) -> None:
@@ -197,6 +206,10 @@ class ClaudeCodeRun:
         self._transcript = self._transcript.of(self._session_id)
         self._costs = Costs(0.0)
         return True
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a control request and return its answer; raises `ControlError`, `TimeoutError`."""
+        return await self._control.request(request, _ADOPTION_S)
 
     async def _prepare(self, timeout_s: float) -> None:
         """Set what may hold secrets; raises `UpstreamError` (`caller`) for settings or servers that fail."""
@@ -221,11 +234,11 @@ class ClaudeCodeRun:
         self._watchdog.start()
         try:
             if not self._write(user_frame(prompt, uuid_, verbatim=self._spec.verbatim_prompt)):
-                turn.fail(self._crash())
+                turn.fail(replace(self._crash(), unsent=True))
             outcome = await asyncio.shield(turn.outcome)  # so that cancelling leaves a turn to interrupt
         except asyncio.CancelledError:
             await self.interrupt()
-            self._close_soon()
+            self.close_soon()
             raise
         finally:
             self._turn = None
@@ -312,6 +325,8 @@ class ClaudeCodeRun:
         self._watchdog.stop()
         self._stop_timer()
         self.tell_turn_end()
+        if self.rehearsed and not self.warm:  # nobody has used it: nothing is left of it
+            self._transcript.remove()
         self._tell_end(self)
 
     # ends
@@ -320,11 +335,11 @@ class ClaudeCodeRun:
         """Fail the turn and end the process: what it says cannot be relied on. The session can be resumed."""
         if self._turn is not None:
             self._turn.fail(Failure(category, why))
-        self._close_soon()
+        self.close_soon()
 
     def _give_up(self, turn: Turn) -> None:
         turn.fail(Failure("crash", "Claude Code did not stop."))
-        self._close_soon()
+        self.close_soon()
 
     def _may_be_silent(self) -> bool:
         return self._control.asking or (self._turn is not None and self._turn.uses_tools)
@@ -355,7 +370,8 @@ class ClaudeCodeRun:
         if tell is not None:
             tell()
 
-    def _close_soon(self) -> None:
+    def close_soon(self) -> None:
+        """Begin to end the process."""
         if self._child is not None and not self._child.ended:
             self._child.close_soon()
 
@@ -382,18 +398,9 @@ class ClaudeCodeRun:
         return self._redact(said) or None
 
     def _start_failure(self, failed: Exception, timeout_s: float) -> Failure:
-        child, detail = self._child, self._stderr()
-        status = None if child is None else child.status
+        status = None if self._child is None else self._child.status
         if self._spec.resume and self._refusal is not None:
             message = f"There is no conversation {self._spec.resume} to resume."
-            return Failure("mismatch", message, detail=detail)
-        if isinstance(failed, TimeoutError):
-            if self.unreadable_lines:
-                said = f"What was started printed {self.unreadable_lines} lines that Claude Code would not."
-                return Failure("protocol", f"{said} Check the setting claude.path.", detail=detail)
-            return Failure("crash", f"Claude Code was not ready after {timeout_s:g} s.", detail=detail)
-        if status in _NOT_STARTED:
-            return Failure("missing", f"Claude Code cannot be started (status {status}).", detail=detail)
-        if isinstance(failed, ControlLostError):
-            return Failure("crash", f"Claude Code ended with status {status} while starting.", detail=detail)
-        return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
+            return Failure("mismatch", message, detail=self._stderr())
+        lost = isinstance(failed, ControlLostError)
+        return start_failure(failed, timeout_s, status, self.unreadable_lines, self._stderr(), lost=lost)

@@ -1,26 +1,35 @@
-"""The starting of processes: a few at a time, and none for a while when they crash one after another."""
+"""The starting of processes: a few at a time, and for a while none of a kind that crashes again and again."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from dragomand.upstream.interface import Failure, UpstreamError
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a start has in common with others that would crash for the same reason."""
+
+    key: str
+    plain: bool = True
+    """Whether there is nothing in it that its client has brought along."""
+
+
 class Breaker(Protocol):
-    """Stops starts that crash anyway. Times are the event loop's, in seconds."""
+    """Stops starts that crash anyway. Times are the event loop's, in seconds; kinds are opaque."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether starts are refused, but for one that tries."""
+    def is_open(self, kind: str) -> bool:
+        """Whether starts of this kind are refused, but for one that tries."""
 
-    def refusal(self, now: float) -> float | None:
+    def refusal(self, kind: str, now: float, *, plain: bool = True) -> float | None:
         """Return how long a start has to wait; None: not at all."""
 
-    def started(self, now: float) -> None:
+    def started(self, kind: str, now: float) -> None:
         """A start succeeded."""
 
-    def crashed(self, now: float) -> None:
+    def crashed(self, kind: str, now: float, *, plain: bool = True) -> None:
         """A start, or a process that nobody used yet, crashed."""
 
 
@@ -41,10 +50,13 @@ class Starts:
     @property
     def is_free(self) -> bool:
         """Whether a start that nobody waits for would be in nobody's way."""
-        is_open = self._breaker is not None and self._breaker.is_open
-        return not self.waiting and not self._places.locked() and not is_open
+        return not self.waiting and not self._places.locked()
 
-    async def start(self, start: Callable[[], Awaitable[None]]) -> None:
+    def is_sound(self, kind: Kind) -> bool:
+        """Whether a start of this kind is not expected to crash."""
+        return self._breaker is None or not self._breaker.is_open(kind.key)
+
+    async def start(self, kind: Kind, start: Callable[[], Awaitable[None]]) -> None:
         """Carry out *start* when there is a place; raises `UpstreamError`, its own or the breaker's."""
         self.waiting += 1
         try:
@@ -53,28 +65,29 @@ class Starts:
             self.waiting -= 1
         self.running += 1
         try:
-            self._check()
+            self._check(kind)
             await start()
         except UpstreamError as error:
             if error.failure.category in ("crash", "protocol") and error.failure.retry_after_ms is None:
-                self.crashed()
+                self.crashed(kind)
             raise
         else:
             if self._breaker is not None:
-                self._breaker.started(_now())
+                self._breaker.started(kind.key, _now())
         finally:
             self.running -= 1
             self._places.release()
             if not self.waiting:
                 self.on_free()
 
-    def crashed(self) -> None:
+    def crashed(self, kind: Kind) -> None:
         """Count a crash of something that was hardly started."""
         if self._breaker is not None:
-            self._breaker.crashed(_now())
+            self._breaker.crashed(kind.key, _now(), plain=kind.plain)
 
-    def _check(self) -> None:
-        wait = None if self._breaker is None else self._breaker.refusal(_now())
+    def _check(self, kind: Kind) -> None:
+        breaker = self._breaker
+        wait = None if breaker is None else breaker.refusal(kind.key, _now(), plain=kind.plain)
         if wait is not None:
             text = f"Claude Code crashed at its start several times; the next attempt is in {wait:.0f} s."
             raise UpstreamError(Failure("crash", text, retry_after_ms=max(1, round(wait * 1000))))

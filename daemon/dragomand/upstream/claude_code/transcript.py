@@ -4,11 +4,17 @@ It is foreign data: one JSON object a line under ``projects/<folder>/<session>.j
 folder, perhaps torn at the end. What cannot be found or read makes the count unknown, never an error.
 """
 
+import contextlib
 import os
 
 import msgspec
 
 _MESSAGES = ("user", "assistant")
+
+REHEARSED = "dragoman-rehearsal"
+"""Is in the messages of a turn that was taken back before the conversation began (`rehearsal`)."""
+
+_REHEARSED = REHEARSED.encode()
 
 
 class _Row(msgspec.Struct, rename="camel"):
@@ -52,10 +58,17 @@ class Transcript:
                     if not line.endswith(b"\n"):
                         break  # still being written
                     self._offset += len(line)
-                    self._take(line)
+                    if _REHEARSED not in line:
+                        self._take(line)
         except OSError:
             return None
         return self._count
+
+    def remove(self) -> None:
+        """Delete the record: nothing was ever said. Does nothing if there is none, or it cannot be."""
+        if (path := self._path or self._find()) is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _take(self, line: bytes) -> None:
         row = _message(line)

@@ -93,6 +93,11 @@ class MessagesRun:
         return None
 
     @property
+    def alive(self) -> bool:
+        """There is no process that could end."""
+        return True
+
+    @property
     def memory_bytes(self) -> None:
         """There is no process that has any."""
         return None

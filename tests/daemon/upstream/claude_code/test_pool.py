@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dragoman_protocol.stream import TextDelta
 from dragoman_sim import Simulator, read_script
-from dragomand.policy.crash_breaker import CrashBreaker
+from dragomand.policy.crash_breakers import CrashBreakers
 from dragomand.upstream.claude_code import PoolSettings
 from dragomand.upstream.claude_code.pool import Pool, Recipe
 from dragomand.upstream.interface import Failure, RunSpec, UpstreamError
@@ -22,6 +22,7 @@ class Process:
 
     pid = None
     closed = False
+    rehearsed = False
 
     async def close(self):
         self.closed = True
@@ -144,9 +145,11 @@ async def test_nothing_is_started_when_others_start_or_memory_is_short(stock):
     at.pool.unblocked()  # nothing has waited for it: the usual delay holds
     at.free = False
     await filled(at)
+    assert at.pool.state().held_back == "starts"
     at.free, at.memory = True, 1 << 29
     at.pool.unblocked()
     await at.settle()
+    assert at.pool.state().held_back == "memory"
     assert at.begun == []
     at.memory = None  # not known: the count alone bounds it
     await filled(at)
@@ -363,7 +366,7 @@ async def test_a_cli_that_knows_nothing_of_claims_is_not_asked_again(world):
         executable=str(program),
         pool=PoolSettings(fill_delay_s=0.0, min_free_bytes=0),
         neutral_dir=str(world.root / "spare"),
-        breaker=CrashBreaker(),
+        breaker=CrashBreakers(),
     )
     for _ in range(2):
         await (await upstream.open(world.spec(), world.deny)).close()
@@ -378,7 +381,7 @@ async def test_three_crashes_stop_the_starting_for_a_while(world):
     program = world.root / "crashing"
     program.write_text("#!/bin/sh\necho started >> " + str(world.root / "starts") + "\nexit 3\n")
     program.chmod(0o755)
-    upstream = world.upstream(executable=str(program), breaker=CrashBreaker())
+    upstream = world.upstream(executable=str(program), breaker=CrashBreakers())
     failures = []
     for _ in range(5):
         with pytest.raises(UpstreamError) as caught:
@@ -387,6 +390,40 @@ async def test_three_crashes_stop_the_starting_for_a_while(world):
     assert [failure.retry_after_ms is None for failure in failures] == [True] * 3 + [False] * 2
     assert (world.root / "starts").read_text().count("started") == 3
     assert "next attempt" in failures[-1].message
+
+
+async def test_a_client_whose_environment_breaks_every_start_keeps_nobody_else_from_starting(world):
+    program = world.root / "touchy"
+    program.write_text(
+        "#!/usr/bin/python3 -I\nimport json, os, sys\n"
+        "if 'BROKEN' in os.environ: sys.exit(3)\n"
+        "for line in sys.stdin:\n"
+        "    asked = json.loads(line)\n"
+        "    answer = {'request_id': asked['request_id'], 'subtype': 'success', 'response': {}}\n"
+        "    print(json.dumps({'type': 'control_response', 'response': answer}), flush=True)\n"
+    )
+    program.chmod(0o755)
+    upstream = world.upstream(executable=str(program), breaker=CrashBreakers())
+    refused = 0
+    for number in range(8):
+        # The same environment in ever other circumstances: none of them may be held against the others.
+        prompt = "p" if number < 4 else f"p {number}"
+        with pytest.raises(UpstreamError) as caught:
+            await upstream.open(world.spec(env={"BROKEN": "1"}, system_prompt=prompt), world.deny)
+        refused += caught.value.failure.retry_after_ms is not None
+    assert refused == 1, "the fourth of the same kind"
+    await (await upstream.open(world.spec(), world.deny)).close()
+    await (await upstream.open(world.spec(env={"OTHER": "1"}), world.deny)).close()
+
+
+async def test_no_spare_is_started_of_a_kind_that_crashes(stock):
+    at = stock(max_spare=2, generic=False)
+    at.pool.is_sound = lambda recipe: recipe.key != "key a"
+    at.use("b")
+    at.use("a")
+    await filled(at)
+    assert at.names() == ["/b"]
+    assert at.pool.state().held_back == "crashes"
 
 
 def cli_of(guard):

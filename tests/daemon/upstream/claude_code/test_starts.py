@@ -4,8 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from dragomand.upstream.claude_code.starts import Starts
+from dragomand.upstream.claude_code.starts import Kind, Starts
 from dragomand.upstream.interface import Failure, UpstreamError
+
+KIND = Kind("some kind", plain=False)
 
 
 class Fuse:
@@ -15,18 +17,19 @@ class Fuse:
         self.wait: float | None = None
         self.told: list[str] = []
 
-    @property
-    def is_open(self) -> bool:
-        return self.wait is not None
+    def is_open(self, kind: str) -> bool:
+        return self.wait is not None and kind == KIND.key
 
-    def refusal(self, now: float) -> float | None:
+    def refusal(self, kind: str, now: float, *, plain: bool = True) -> float | None:
         assert now > 0
-        return self.wait
+        return self.wait if self.is_open(kind) and plain == KIND.plain else None
 
-    def started(self, now: float) -> None:
+    def started(self, kind: str, now: float) -> None:
+        assert kind == KIND.key
         self.told.append("started")
 
-    def crashed(self, now: float) -> None:
+    def crashed(self, kind: str, now: float, *, plain: bool = True) -> None:
+        assert (kind, plain) == (KIND.key, KIND.plain)
         self.told.append("crashed")
 
 
@@ -44,7 +47,7 @@ async def test_only_so_many_at_once(world: Any) -> None:
     freed: list[int] = []
     starts.on_free = lambda: freed.append(starts.running)
     assert starts.is_free
-    tasks = [asyncio.create_task(starts.start(start)) for _ in range(5)]
+    tasks = [asyncio.create_task(starts.start(KIND, start)) for _ in range(5)]
     await world.until(lambda: starts.waiting == 3)
     assert not starts.is_free
     go.set()
@@ -62,8 +65,8 @@ async def test_giving_up_the_wait_leaves_no_trace(world: Any) -> None:
     async def start() -> None:
         await go.wait()
 
-    first = asyncio.create_task(starts.start(start))
-    second = asyncio.create_task(starts.start(nothing))
+    first = asyncio.create_task(starts.start(KIND, start))
+    second = asyncio.create_task(starts.start(KIND, nothing))
     await world.until(lambda: starts.waiting == 1)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -85,9 +88,9 @@ async def test_the_breaker_hears_of_crashes_and_successes(category: str, counts:
         raise UpstreamError(Failure(category, "no luck"))  # type: ignore[arg-type]
 
     with pytest.raises(UpstreamError):
-        await starts.start(fail)
-    await starts.start(nothing)
-    starts.crashed()
+        await starts.start(KIND, fail)
+    await starts.start(KIND, nothing)
+    starts.crashed(KIND)
     assert fuse.told == [*(["crashed"] if counts else []), "started", "crashed"]
 
 
@@ -95,14 +98,17 @@ async def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
     fuse = Fuse()
     fuse.wait = 2.5
     starts = Starts(1, fuse)
-    assert not starts.is_free
+    assert starts.is_free, "for other kinds"
+    assert starts.is_sound(Kind("another"))
+    assert not starts.is_sound(KIND)
     with pytest.raises(UpstreamError) as caught:
-        await starts.start(nothing)
+        await starts.start(KIND, nothing)
     assert (caught.value.failure.category, caught.value.failure.retry_after_ms) == ("crash", 2500)
     assert fuse.told == [], "a refusal is no crash"
 
 
 async def test_without_a_breaker_crashes_are_only_crashes() -> None:
     starts = Starts(1)
-    starts.crashed()
-    await starts.start(nothing)
+    assert starts.is_sound(KIND)
+    starts.crashed(KIND)
+    await starts.start(KIND, nothing)
