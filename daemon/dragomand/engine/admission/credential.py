@@ -155,7 +155,7 @@ class Credential:
             wait_ms = max(1, round((self._probe_at - now) * 1000))
             refusal = EngineError("auth_failed", f"{text} {NEXT_STEP}", retry_after_ms=wait_ms)
         until = self._probe_at if self._probe is None else None
-        return Blocked("auth", f"{text} It waits for another one, or a try.", until, refusal)
+        return Blocked("auth", f"{text} It waits for another one, or a try.", until, refusal=refusal)
 
 
 def _blocked_by_quota(name: str, parked: Parked, now: float, wall: float) -> Blocked:

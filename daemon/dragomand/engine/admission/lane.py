@@ -157,7 +157,7 @@ class Lane:
     def too_late(self, blocked: Blocked, now: float) -> list[Ticket]:
         """Return those whose deadline is nearer than the end of what blocks them all."""
         until = blocked.until
-        if blocked.reason not in _STANDING or until is None:
+        if blocked.reason not in _STANDING or until is None or not blocked.certain:
             return []
         return [each for each in self.queue if each.deadline is not None and each.deadline < until]
 
@@ -169,7 +169,7 @@ class Lane:
     def expected_s(self, ahead: int, now: float, places: Places) -> float | None:
         """Return in how many seconds one with so many before it goes; None where nothing can be said."""
         blocked = self.blocked
-        if blocked is None:
+        if blocked is None or not blocked.certain:
             return None
         if blocked.until is None:
             each = places.each_s() if blocked.reason == "concurrency" else None

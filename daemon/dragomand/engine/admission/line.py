@@ -257,7 +257,8 @@ class Line:
             ticket = lane.first(now, free, places.limit, self.person_at)
             if ticket is None:
                 text = f"The last of {places.limit} places is kept for people; one was active lately."
-                blocked: Blocked | None = Blocked("reserved", text, self.person_at + PRESENT_S + 0.001)
+                again = self.person_at + PRESENT_S + 0.001
+                blocked: Blocked | None = Blocked("reserved", text, again, certain=False)
             else:
                 blocked = self.gate.blocks(ticket.asked, lane.depth, now)
             if blocked is not None:
