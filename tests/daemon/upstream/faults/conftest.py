@@ -14,7 +14,7 @@ import pytest
 from dragoman_protocol.errors import BY_KIND
 from dragoman_protocol.stream import Event, TextDelta
 from dragoman_sim import Reply, Rule, Script, Simulator, When
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls, Payer
 from dragomand.engine.errors import from_failure
 from dragomand.gateway.gateway import Gateway, GatewaySettings
@@ -143,7 +143,7 @@ class Faulty:
         )
 
     def _calls(self) -> Calls:
-        admission = Admission(max_running=1, max_queued=9, max_queued_per_client=9, clock=time.monotonic)
+        admission = Admission(DoorSettings(attempts=1), clock=time.monotonic)
         return Calls(admission, clock=time.time, queue_timeout_s=PATIENCE_S)
 
     def _gateway(self, sim: Simulator, calls: Calls) -> Gateway:
