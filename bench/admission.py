@@ -25,8 +25,8 @@ TIMES = 5_000
 ROUNDS = 5
 WAITING = 10_000
 AIMS = {"turn": 20.0, "call": 20.0, "beside": 1.25, "apart": 1.05}
-"""At most so many microseconds; at most so many times what it costs beside few who wait; equal clients at most
-so far apart."""
+"""At most so many microseconds; at most so many times what it costs beside few who wait; equal clients at
+most so far apart."""
 FEW = 10
 FIGURES = {"queries_per_minute": 10**8, "queries_per_hour": 10**9, "input_tokens_per_minute": 10**10}
 LEARNED = {name: Window(1e9, 1e9 - 1, None) for name in ("requests", "input-tokens", "output-tokens")}

@@ -123,7 +123,7 @@ class Faulty:
             run = await upstream.open(spec, deny)
             assert (run.api_access is not None) == (way == "gateway")
             if run.api_access is not None:
-                calls.charge(run.api_access.grant_id, lambda: Payer("me", turn_id=turn[0]))
+                calls.charge(run.api_access.grant_id, lambda: Payer("me", turn_id=turn[0], credential=turn[0]))
             yield run, turn
 
     def _spans(self, ending: str = "_s") -> dict[str, float]:
@@ -144,6 +144,7 @@ class Faulty:
 
     def _calls(self) -> Calls:
         admission = Admission(DoorSettings(attempts=1), clock=time.monotonic)
+        admission.pools.host_of = lambda credential: credential  # what befalls one row is no other's affair
         return Calls(admission, clock=time.time, queue_timeout_s=PATIENCE_S)
 
     def _gateway(self, sim: Simulator, calls: Calls) -> Gateway:
