@@ -123,7 +123,8 @@ class Faulty:
             run = await upstream.open(spec, deny)
             assert (run.api_access is not None) == (way == "gateway")
             if run.api_access is not None:
-                calls.charge(run.api_access.grant_id, lambda: Payer("me", turn_id=turn[0], credential=turn[0]))
+                grant_id = run.api_access.grant_id
+                calls.charge(grant_id, lambda: Payer("me", turn_id=turn[0], credential=turn[0]))
             yield run, turn
 
     def _spans(self, ending: str = "_s") -> dict[str, float]:

@@ -4,8 +4,8 @@ The ways: `messages_api`; Claude Code through the `gateway`; Claude Code `straig
 of its own there is no gateway). Claude Code repeats some calls by rules of its own, whatever
 `claude.maxRetries` (here 1, behind the gateway 0) says: a 400 in up to six forms, a 401, an answer that broke
 off. What is refused for good the gateway does not ask again (`gateway/refusals.py`): there a spend cap, a 401
-and a 402 cost exactly one request. The daemon's own retries are off here (`test_retries`). The time bound of every row is `WITHIN_S`, beside this file; whatever is left at the
-provider or of processes fails it.
+and a 402 cost exactly one request. The daemon's own retries are off here (`test_retries`). The time bound of
+every row is `WITHIN_S`, beside this file; whatever is left at the provider or of processes fails it.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,8 @@ PAUSES = [
     Row("429 seconds", "rate_limited", "throttle", 429, (1, 1, 2), (1000, 1000)),
     Row("429 date", "rate_limited_date", "throttle", 429, (1, 1, 2), (1, 2000)),
     Row("429 milliseconds", _PAUSE_MS, "throttle", 429, (1, 1, 2), (300, 300)),
-    Row("429 absurd", Status(429, retry_after="99999"), "quota", 429, (1, 1, 1)),
+    Row("429 absurd", Status(429, retry_after="99999"), "quota", 429, (1, 1, 1),
+        otherwise={"straight": ("throttle", 429)}),
     Row("429 bare", "rate_limited_bare", "throttle", 429, (1, 1, 2)),
 ]
 
@@ -109,7 +110,7 @@ CUTS = [
     Row("reset in a block", Cut(reset=True, delay_ms=50), "overload", None, (1, 2, 3)),
     Row("reset before the head", Cut("before_headers", reset=True), "overload", None, (1, 1, 2),
         otherwise={"gateway": ("overload", 502)}),
-    Row("cut after a block", Cut("after_block", delay_ms=50), "overload", None, (1, 2, 3),
+    Row("cut after a block", Cut("after_block", delay_ms=50), "overload", None, (1, 3, 3),
         otherwise={"gateway": (None, None), "straight": (None, None)}),
 ]  # fmt: skip
 
