@@ -32,6 +32,9 @@ up (`times`) answers. What a rule can say is in `dragoman_sim.script`; the words
 shows what came of it. A test without asyncio, or one whose simulator is shared, uses
 `dragoman_sim.remote.in_process`.
 
+`Script(limits=Limits(…))` gives it limits of its own, per credential: rates, a subscription's windows, a
+spend cap; what they let in and refused is in `sim.limit_counts()`.
+
 As a process: `dragoman sim --script FILE` (or `python -m dragoman_sim`), with the same script as JSON, e.g.
 ``[{"when": {"text": "slowly"}, "reply": {"content": ["one ", {"type": "gate", "name": "half"}, "two"]}}]``;
 `dragoman_sim.control` lists the endpoints under `/_sim/` that do there what the methods above do here.

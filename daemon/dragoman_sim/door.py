@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections import deque
+from dataclasses import asdict, dataclass, field
 from email.utils import formatdate
 from typing import Any
 
@@ -39,8 +40,16 @@ class _Credential:
 
     quota: Quota
     counts: Counts
-    refused_at: float = -math.inf
     paused_until: float = -math.inf
+    """The end of the longest pause that was heard of."""
+    on_their_way: deque[tuple[float, float]] = field(default_factory=deque)
+    """Pauses that cannot have been heard of yet: when each was asked for, and its end."""
+
+    def is_early(self, now: float) -> bool:
+        """Tell whether who comes now should have waited."""
+        while self.on_their_way and self.on_their_way[0][0] + FLIGHT_S < now:
+            self.paused_until = max(self.paused_until, self.on_their_way.popleft()[1])
+        return now < self.paused_until - _TOLERANCE_S
 
 
 class Door:
@@ -56,14 +65,13 @@ class Door:
         """Let a request in: None. Or return the answer that refuses it, and nothing is taken."""
         of = self._credential(record)
         of.counts.requests += 1
-        if of.refused_at + FLIGHT_S < now < of.paused_until - _TOLERANCE_S:
-            of.counts.early += 1
+        of.counts.early += of.is_early(now)
         refusal, pause_s = self._refusal(record, of, input_tokens, now)
         if refusal is None:
             of.counts.admitted += 1
             of.quota.charge(1, input_tokens, now)
         elif pause_s is not None:
-            of.refused_at, of.paused_until = now, max(of.paused_until, now + pause_s)
+            of.on_their_way.append((now, now + pause_s))
         return refusal
 
     def settle(self, record: Record, output_tokens: int, now: float) -> None:

@@ -13,21 +13,22 @@ _MINUTE_S = 60.0
 
 @dataclass(slots=True)
 class _Bucket:
-    """Refills continuously up to `capacity`, one minute's worth; may go into debt."""
+    """Refills continuously up to `capacity`; may go into debt."""
 
-    capacity: int
+    per_minute: int
+    capacity: float
     level: float
     at: float
 
     def refill(self, now: float) -> None:
         elapsed = max(0.0, now - self.at)
-        self.level = min(float(self.capacity), self.level + elapsed * self.capacity / _MINUTE_S)
+        self.level = min(self.capacity, self.level + elapsed * self.per_minute / _MINUTE_S)
         self.at = max(self.at, now)
 
     def wait_for(self, amount: float) -> float:
         """Seconds until *amount* is there; 0 if it is. No more than a full bucket is asked for."""
-        missing = min(amount, float(self.capacity)) - self.level
-        return max(0.0, missing * _MINUTE_S / self.capacity)
+        missing = min(amount, self.capacity) - self.level
+        return max(0.0, missing * _MINUTE_S / self.per_minute)
 
 
 class RateLimit:
@@ -67,7 +68,7 @@ class RateLimit:
             reset = datetime.fromtimestamp(math.ceil(full), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             prefix = f"anthropic-ratelimit-{name}"
             headers += [
-                (f"{prefix}-limit", str(bucket.capacity)),
+                (f"{prefix}-limit", str(bucket.per_minute)),
                 (f"{prefix}-remaining", str(max(0, math.floor(bucket.level)))),
                 (f"{prefix}-reset", reset),
             ]
@@ -82,7 +83,12 @@ class RateLimit:
                 "input-tokens": limits.input_tokens_per_minute,
                 "output-tokens": limits.output_tokens_per_minute,
             }
-            buckets = {name: _Bucket(size, float(size), now) for name, size in given.items() if size}
+            share = limits.burst_s / _MINUTE_S
+            buckets = {
+                name: _Bucket(size, max(1.0, size * share), max(1.0, size * share), now)
+                for name, size in given.items()
+                if size
+            }
             self._of[credential] = buckets
         for bucket in buckets.values():
             bucket.refill(now)

@@ -221,6 +221,8 @@ class Limits(Value, frozen=True):
     output_tokens_per_minute: int | None = None
     enforce: bool = True
     """False: the headers tell the truth, but nothing is refused."""
+    burst_s: float = 60
+    """How many seconds' worth may be used at once, after nothing was used for as long."""
     retry_after: RetryAfter = "seconds"
     spend_tokens: int | None = None
     """So many tokens, of both directions, reach the spend cap; nothing is answered after that."""

@@ -63,6 +63,15 @@ def test_who_comes_before_the_pause_is_over_is_counted() -> None:
     }
 
 
+def test_who_never_stops_asking_is_early_all_the_time() -> None:
+    door = Door(Limits(requests_per_minute=60, burst_s=1))
+    for n in range(1, 90):
+        door.admit(asked(), 1, n / 100)  # one is let in at once, the others are to come a second later
+    assert door.counts()["total"] == {
+        "requests": 89, "admitted": 1, "throttled": 88, "quota": 0, "early": 77,
+    }  # fmt: skip
+
+
 def test_without_a_pause_nobody_is_early() -> None:
     door = Door(Limits(requests_per_minute=1, retry_after="none"))
     for _ in range(3):

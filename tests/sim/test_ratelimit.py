@@ -27,6 +27,16 @@ def test_no_window_grants_more_than_burst_and_rate(per_minute, asked):
             assert last - first + 1 <= per_minute + window * per_minute / 60 + 1e-6
 
 
+def test_a_burst_may_be_shorter_than_a_minute():
+    limit = RateLimit(Limits(requests_per_minute=60, burst_s=10))
+    assert [limit.admit("k", 1, 0.0) for _ in range(10)] == [None] * 10
+    assert limit.admit("k", 1, 0.0) == 1.0
+    headers = dict(limit.headers("k", 0.0, 1000.0))
+    assert headers["anthropic-ratelimit-requests-limit"] == "60"
+    assert headers["anthropic-ratelimit-requests-remaining"] == "0"
+    assert limit.admit("k", 1, 1.0) is None
+
+
 @given(per_minute=st.integers(1, 300), used=st.integers(1, 1000))
 def test_the_wait_it_names_is_enough(per_minute, used):
     limit = RateLimit(Limits(input_tokens_per_minute=per_minute))

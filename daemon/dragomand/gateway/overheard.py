@@ -1,9 +1,9 @@
 """What an answer that goes by says of the provider's limits, and why, if it is a refusal."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import msgspec
+from msgspec.structs import replace
 
 from dragomand.upstream import failures, limit_headers
 from dragomand.upstream.interface import Failure

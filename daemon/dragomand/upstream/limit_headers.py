@@ -8,6 +8,7 @@ minute; `anthropic-ratelimit-unified-*` the windows of a subscription, each by a
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from dragomand.upstream.limits_heard import MOST_LIMITS, Allowance, Believing, LimitsHeard, Window
 
@@ -16,9 +17,9 @@ Pairs = Iterable[tuple[str, str]]
 _PREFIX = "anthropic-ratelimit-"
 _ALLOWANCE = re.compile(r"([a-z0-9_-]{1,64})-(limit|remaining|reset)")
 _WINDOW = re.compile(r"unified-([a-z0-9_]{1,40})-(status|reset|utilization)")
-_UNIFIED = frozenset(
-    ["unified-status", "unified-reset", "unified-representative-claim", "unified-overage-status"]
-)
+_UNIFIED = frozenset(["unified-status", "unified-reset", "unified-representative-claim"])
+_OVERAGE = "unified-overage-status"
+"""Of a window, and of the whole."""
 _NO_WINDOWS = frozenset(["slow", "grace"])
 """Not windows: service at lower priority, and the allowance beyond a window's end."""
 _PLAIN = frozenset(["retry-after", "retry-after-ms", "x-should-retry", "request-id"])
@@ -39,29 +40,54 @@ class _Read:
         self.plain: dict[str, str] = {}
         self.left_out = 0
         for name, value in given:
-            lower = name.lower()
-            if lower in _PLAIN:
-                self.plain[lower] = value
-            elif lower.startswith(_PREFIX):
-                self._sort(lower[len(_PREFIX) :], value)
+            about = _about(name)
+            if about is None:
+                continue
+            group, what, part = about
+            if group == "allowance":
+                self._keep(self.allowances, what, part, value)
+            elif group == "window":
+                self._keep(self.windows, what, part, value)
+            elif group == "plain":
+                self.plain[what] = value
+            else:
+                self.unified[what] = value
+                if part:
+                    self._keep(self.windows, "overage", part, value)
 
-    def _sort(self, name: str, value: str) -> None:
-        if name.startswith("unified-"):
-            if name in _UNIFIED:
-                self.unified[name] = value
-            found = _WINDOW.fullmatch(name)
-            if found is not None and found[1] not in _NO_WINDOWS:
-                self._keep(self.windows, window_name(found[1]), found[2], value)
-            return
-        found = _ALLOWANCE.fullmatch(name)
+    def _keep(self, kept: dict[str, dict[str, str]], name: str, part: str, value: str) -> None:
+        found = kept.get(name)
         if found is not None:
-            self._keep(self.allowances, found[1], found[2], value)
-
-    def _keep(self, kept: dict[str, dict[str, str]], name: str, what: str, value: str) -> None:
-        if name in kept or len(kept) < MOST_LIMITS:
-            kept.setdefault(name, {})[what] = value
+            found[part] = value
+        elif len(kept) < MOST_LIMITS:
+            kept[name] = {part: value}
         else:
             self.left_out += 1
+
+
+@lru_cache(maxsize=256)
+def _about(name: str) -> tuple[str, str, str] | None:
+    """Return what a header tells of, (group, name, part); None: of nothing that matters here.
+
+    The names are few and always the same, so each is looked at once.
+    """
+    lower = name.lower()
+    if lower in _PLAIN:
+        return "plain", lower, ""
+    if not lower.startswith(_PREFIX):
+        return None
+    rest = lower[len(_PREFIX) :]
+    if not rest.startswith("unified-"):
+        found = _ALLOWANCE.fullmatch(rest)
+        return None if found is None else ("allowance", found[1], found[2])
+    if rest in _UNIFIED:
+        return "unified", rest, ""
+    if rest == _OVERAGE:
+        return "both", rest, "status"
+    found = _WINDOW.fullmatch(rest)
+    if found is None or found[1] in _NO_WINDOWS:
+        return None
+    return "window", window_name(found[1]), found[2]
 
 
 def window_name(short: str) -> str:
@@ -95,7 +121,7 @@ def read(
         output_tokens=_told(others.pop("output-tokens", None)),
         others={name: value for name, value in others.items() if _told(value) is not None},
         windows=_windows(headers, believing),
-        overage=_word(headers.unified, "unified-overage-status", believing),
+        overage=_word(headers.unified, _OVERAGE, believing),
         retry_after_s=believing.pause_s(plain.get("retry-after-ms"), plain.get("retry-after")),
         should_retry={"true": True, "false": False}.get(plain.get("x-should-retry", "").strip().lower()),
         request_id=plain.get("request-id", "")[:_LONGEST_ID] or None,

@@ -9,10 +9,11 @@ was sent last.
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 from dragomand.upstream.interface import Failure
 
@@ -53,8 +54,7 @@ class Window(NamedTuple):
     """The share that is used: 1 is all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LimitsHeard:
+class LimitsHeard(msgspec.Struct, frozen=True):
     """What one answer, or one frame of Claude Code's, says. All of it may be heard twice without harm."""
 
     sent_order: int
@@ -73,7 +73,7 @@ class LimitsHeard:
     """Of both directions together."""
     input_tokens: Allowance | None = None
     output_tokens: Allowance | None = None
-    others: dict[str, Allowance] = field(default_factory=dict)
+    others: dict[str, Allowance] = {}
     """Limits of names that are not known today."""
     windows: tuple[Window, ...] = ()
     """The one that decides comes first."""
@@ -135,6 +135,8 @@ class Believing:
 
     def count(self, given: object) -> int | None:
         """Return a whole number."""
+        if isinstance(given, str) and len(given) <= 12 and given.isascii() and given.isdigit():
+            return int(given)  # the usual form
         found = self.number(given, _MOST_COUNT)
         return None if found is None else int(found)
 
@@ -245,7 +247,9 @@ def _note(known: dict[str, tuple[int, Any]], order: int, said: dict[str, Any]) -
 def _number_of(given: object) -> float | None:
     if isinstance(given, str):
         text = given.strip()
-        return float(text) if _NUMBER.fullmatch(text) else None
+        if not text or text[0] not in "0123456789" or not _NUMBER.fullmatch(text):
+            return None
+        return float(text)
     if isinstance(given, int | float) and not isinstance(given, bool):
         try:
             found = float(given)

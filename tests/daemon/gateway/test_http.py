@@ -91,7 +91,7 @@ async def test_what_the_provider_says_of_its_limits_is_remembered(at: Any) -> No
 
 
 async def test_every_refusal_is_told_with_its_class_and_its_model(at: Any) -> None:
-    """04.2: the same facts as of the daemon's own calls, in the order of sending."""
+    """The same facts as of the daemon's own calls, in the order of sending."""
     rules = [Rule(When(nth=1), fault="spend_limit_400"), Rule(When(nth=1), fault="rate_limited_date")]
     _, client = await at.caller(rules)
     said: list[Any] = []

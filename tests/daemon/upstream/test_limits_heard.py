@@ -67,7 +67,7 @@ def test_what_says_something() -> None:
 
 
 def test_the_newest_word_stands_whatever_comes_first() -> None:
-    """04.2: an answer that was sent earlier and comes later changes nothing."""
+    """An answer that was sent earlier and comes later changes nothing."""
     known = LimitsKnown()
     assert known.hear(said(2, requests=Allowance(50, 10), absurd=1))
     assert not known.hear(said(1, requests=Allowance(50, 20), input_tokens=Allowance(9), absurd=2))

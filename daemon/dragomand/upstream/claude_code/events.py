@@ -70,7 +70,7 @@ class Translator:
 
         *heard* is what it says of limits: each of its windows is told.
         """
-        if heard is not None:
+        if heard is not None and isinstance(frame, RateLimitEvent):
             self._limits(heard)
         if not self._understands(frame):
             self._sink(Raw(frame=as_json(line)[0]))

@@ -27,7 +27,8 @@ _BY_CATEGORY: dict[str, FailureCategory] = {
     "max_output_tokens": "caller",
 }
 _LIMITS_OF_THE_CALLER = {"max_turns", "max_budget", "budget_exhausted"}
-_USED_UP = "usage_limit_reached"
+USED_UP = "usage_limit_reached"
+"""Claude Code's word for an error by which a limit window refuses."""
 _ADVICE = (
     (re.compile(r"set API_TIMEOUT_MS above \d+"), "raise the setting claude.apiTimeoutMs"),
     (re.compile(r"Run --model to pick a different model\."), "Choose another model."),
@@ -47,6 +48,8 @@ class Hints:
 
     category: str | None = None
     """The category that Claude Code gave, in its error message or a retry."""
+    code: str | None = None
+    """The API's own code, in Claude Code's error message."""
     pause_s: float | None = None
     """What Claude Code waited before its last retry: the server's `retry-after`, where it gave one."""
     used_up: Failure | None = None
@@ -76,7 +79,8 @@ def classify(result: Result, hints: Hints, now: float | None = None) -> Failure 
     used_up = hints.used_up if category == "quota" else None
     resets_at = None if used_up is None else used_up.resets_at
     if category == "quota" and resets_at is None and now is not None:
-        resets_at = failures.regained_at(message, now) or failures.month_ends_at(message, now)
+        words = _words(result, hints, message)
+        resets_at = failures.regained_at(words, now) or failures.month_ends_at(words, now)
     pause_s = hints.pause_s if category == "throttle" else None
     return Failure(
         category,
@@ -109,9 +113,9 @@ def _category(result: Result, hints: Hints, message: str) -> FailureCategory:
     if result.terminal_reason in _LIMITS_OF_THE_CALLER:
         return "caller"
     if status in (400, 402, 429):
-        # (The API's error code of a spend cap does not get through Claude Code, its words do.)
-        told = failures.category_of(status, result.api_error_type or "", f"{result.api_error} {message}")
-        used_up = hints.used_up is not None or result.api_error == _USED_UP
+        words = _words(result, hints, message)
+        told = failures.category_of(status, result.api_error_type or "", words)
+        used_up = hints.used_up is not None or result.api_error == USED_UP
         return "quota" if told == "throttle" and used_up else told
     if status is not None:
         return failures.by_status(status)
@@ -119,6 +123,10 @@ def _category(result: Result, hints: Hints, message: str) -> FailureCategory:
         return _BY_CATEGORY[hints.category]
     # No answer at all: the connection failed, or broke off.
     return "overload" if result.terminal_reason == "api_error" else "protocol"
+
+
+def _words(result: Result, hints: Hints, message: str) -> str:
+    return f"{result.api_error_code or hints.code} {result.api_error} {message}"
 
 
 def _message(result: Result) -> str:

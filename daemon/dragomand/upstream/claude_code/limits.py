@@ -1,14 +1,17 @@
-"""What Claude Code says of limits, as facts: its frames `rate_limit_event` and `system/api_retry`.
+"""What Claude Code says of limits, as facts: its frames `rate_limit_event`, `system/api_retry`, and errors.
 
 The first comes with a subscription whenever a window moves (never with an API key), the second before Claude
-Code repeats a call. Both tell of calls that the daemon does not see by itself.
+Code repeats a call. A window that is used up does not move, so later refusals tell of it in the error alone.
+All tell of calls that the daemon does not see by itself.
 """
 
 import time
 from typing import Any
 
-from dragomand.upstream.claude_code.failures import of_retry
-from dragomand.upstream.claude_code.wire import AnyFrame, RateLimitEvent, RateLimitInfo, System
+import msgspec
+
+from dragomand.upstream.claude_code.failures import USED_UP, of_retry
+from dragomand.upstream.claude_code.wire import AnyFrame, Assistant, RateLimitEvent, RateLimitInfo, System
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import (
     LONGEST_AHEAD_S,
@@ -18,6 +21,8 @@ from dragomand.upstream.limits_heard import (
     OnLimits,
     Window,
 )
+
+_NOT_PAID_FOR = "credits_required"
 
 
 class Listener:
@@ -29,22 +34,31 @@ class Listener:
         """Tell *tell*."""
         self._tell = tell
 
-    def hear(self, frame: AnyFrame | None, model: str | None) -> LimitsHeard | None:
-        """Return what *frame* says of limits, after it was told; None if nothing. *model* made the call."""
-        if not isinstance(frame, RateLimitEvent | System):
+    def hear(
+        self, frame: AnyFrame | None, model: str | None, *, first_hand: bool = True
+    ) -> LimitsHeard | None:
+        """Return what *frame* says of limits, after it was told; None if nothing. *model* made the call.
+
+        Not *first_hand* is what went through the gateway: that has heard it itself and better, and may have
+        said it itself, so it is not told again.
+        """
+        if not isinstance(frame, RateLimitEvent | System | Assistant):
             return None
         found = heard(frame, sent_order=time.monotonic_ns(), now=time.time(), model=model)
-        if found is not None:
+        if found is not None and first_hand:
             self._tell(found)
         return found
 
 
 def heard(
-    frame: RateLimitEvent | System, *, sent_order: int, now: float, model: str | None
+    frame: RateLimitEvent | System | Assistant, *, sent_order: int, now: float, model: str | None
 ) -> LimitsHeard | None:
     """Return what *frame* says of limits; None if nothing. *now* is Unix seconds."""
     if isinstance(frame, RateLimitEvent):
         return of_windows(frame.rate_limit_info, sent_order=sent_order, now=now, model=model)
+    if isinstance(frame, Assistant):
+        info = _refusal_in(frame)
+        return None if info is None else of_windows(info, sent_order=sent_order, now=now, model=model)
     if frame.subtype != "api_retry":
         return None
     believing = Believing(now)
@@ -80,7 +94,7 @@ def of_windows(info: RateLimitInfo, *, sent_order: int, now: float, model: str |
         utilization=inside.utilization if own.utilization is None else own.utilization,
     )
     told = claim is not None or own.status == "rejected" or own.resets_at is not None
-    refused = deciding.status == "rejected" and not _is_paid_for(info)
+    refused = deciding.status == "rejected" and not _is_paid_for(info) and info.error_code != _NOT_PAID_FOR
     return LimitsHeard(
         sent_order,
         now,
@@ -91,6 +105,18 @@ def of_windows(info: RateLimitInfo, *, sent_order: int, now: float, model: str |
         failure=_used_up(deciding) if refused else None,
         absurd=believing.absurd,
     )
+
+
+def _refusal_in(frame: Assistant) -> RateLimitInfo | None:
+    """Return what an error says of the windows, if it is one for which they are used up."""
+    params = frame.api_error_params
+    used_up = frame.api_error == USED_UP and frame.api_error_code != _NOT_PAID_FOR
+    if not used_up or not isinstance(params, dict):
+        return None
+    try:
+        return msgspec.convert(params.get("rate_limit_info"), RateLimitInfo)
+    except msgspec.ValidationError:
+        return None
 
 
 def _is_paid_for(info: RateLimitInfo) -> bool:

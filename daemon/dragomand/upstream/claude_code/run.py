@@ -274,7 +274,8 @@ class ClaudeCodeRun:
         else:
             self._note(frame, line)
             turn = self._turn
-            heard = self._limits.hear(frame, (turn and turn.model) or self._spec.model)
+            model = (turn and turn.model) or self._spec.model
+            heard = self._limits.hear(frame, model, first_hand=self.api_access is None)
             if turn is not None and not turn.outcome.done():
                 turn.take(frame, line, heard)
             elif frame is None or isinstance(frame, Result):

@@ -116,7 +116,7 @@ class Turn:
         elif isinstance(frame, System) and frame.subtype == "api_retry":
             self._hints.category = frame.error or self._hints.category
         elif isinstance(frame, Assistant) and frame.error is not None:
-            self._hints.category = frame.error
+            self._hints.category, self._hints.code = frame.error, frame.api_error_code
         try:
             self._translator.translate(frame, line, heard)
         except Exception as wrong:  # noqa: BLE001 (the sink's; it is raised to whoever sent the message)

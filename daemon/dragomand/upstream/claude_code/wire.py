@@ -136,6 +136,12 @@ class Assistant(Frame, tag="assistant", kw_only=True):
     error: str | None = None
     """A category, when this is no answer but the text of an error."""
     is_api_error_message: bool = False
+    api_error: str | None = None
+    """Claude Code's own word for an error of the API, e.g. `usage_limit_reached`."""
+    api_error_code: str | None = None
+    """`error.details.error_code` as the API gave it."""
+    api_error_params: Any = None
+    """What goes with it; `rate_limit_info` is what the refusal said of the windows."""
 
 
 class User(Frame, tag="user", kw_only=True):
@@ -178,6 +184,8 @@ class RateLimitInfo(msgspec.Struct, rename="camel"):
     overage_status: Any = None
     is_using_overage: Any = None
     """What is beyond the window is being paid for: requests are answered although it is `rejected`."""
+    error_code: Any = None
+    """`credits_required`: what is refused is this request alone, for what is not in the plan."""
 
 
 class RateLimitEvent(Frame, tag="rate_limit_event", kw_only=True):
@@ -195,6 +203,7 @@ class Result(Frame, tag="result", kw_only=True):
     api_error_type: str | None = None
     api_error: str | None = None
     """Claude Code's own word, e.g. `usage_limit_reached`."""
+    api_error_code: str | None = None
     terminal_reason: str | None = None
     result: str | None = None
     errors: list[Any] | None = None

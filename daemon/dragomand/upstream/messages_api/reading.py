@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from dragomand.upstream import failures, limit_headers
 from dragomand.upstream.interface import ApiCall, Failure

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dragoman_protocol.stream import TextDelta
+from dragoman_protocol.stream import Retrying, TextDelta
 from dragoman_sim import Gate, Reply, Rule, Simulator, ToolUse, When
 from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls, Payer
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.interface import UpstreamError
+from dragomand.upstream.limits_heard import LimitsHeard
 
 
 class Front:
@@ -24,6 +25,7 @@ class Front:
         runtime.mkdir(mode=0o700)
         admission = Admission(DoorSettings(), clock=time.monotonic)
         self.calls = Calls(admission, clock=time.time, queue_timeout_s=60)
+        self.said_by_claude_code: list[LimitsHeard] = []
         self.gateway = Gateway(
             calls=self.calls,
             api_key=lambda: world.key,
@@ -61,6 +63,25 @@ async def test_turns_with_tools(world: Any, sim: Simulator, front: Front, run_of
     assert len(front.calls.grants) == 1
     await run.close()
     assert front.calls.grants == [], "its token is worth nothing any more"
+
+
+async def test_what_the_gateway_has_heard_is_not_heard_again(
+    world: Any, sim: Simulator, front: Front, run_of: Callable[..., Any]
+) -> None:
+    """The gateway knows the pause to the millisecond; Claude Code would tell of its own, somewhat later."""
+    sim.use([Rule(When(text="go"), fault="rate_limited_ms", times=1), Rule(When(text="go"), "Gone.")])
+    heard: list[LimitsHeard] = []
+    front.calls.limits.on_heard = heard.append
+    run = await run_of(front)
+    events = world.events()
+    outcome = await run.send("go", "m-1", events)
+    assert (outcome.status, outcome.text) == ("completed", "Gone.")
+    assert len(events.of(Retrying)) == 1
+    (refused,) = [each for each in heard if each.failure is not None]
+    assert (refused.failure.category, refused.retry_after_s) == ("throttle", 1.5)
+    assert refused.model is not None
+    assert front.said_by_claude_code == []
+    await run.close()
 
 
 async def test_one_that_knows_no_unix_sockets(
@@ -134,6 +155,7 @@ def run_of(world: Any, sim: Simulator) -> Callable[..., Any]:
             sim, executable=executable, environment={**world.environment(), **environment}
         )
         upstream.open_access = front.gateway.open_access
+        upstream.on_limits = front.said_by_claude_code.append
         return await upstream.open(world.spec(), world.allow)
 
     return run_of

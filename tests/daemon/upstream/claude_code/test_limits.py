@@ -8,7 +8,14 @@ import pytest
 from dragoman_protocol.stream import RateLimit, Retrying
 from dragoman_sim import Limits, Rule, Script, Simulator, Status, When, Window
 from dragomand.upstream.claude_code.limits import Listener, heard
-from dragomand.upstream.claude_code.wire import RateLimitEvent, RateLimitInfo, System, decode
+from dragomand.upstream.claude_code.wire import (
+    Assistant,
+    Message,
+    RateLimitEvent,
+    RateLimitInfo,
+    System,
+    decode,
+)
 from dragomand.upstream.limits_heard import MOST_LIMITS, LimitsHeard
 from dragomand.upstream.limits_heard import Window as Told
 from hypothesis import given
@@ -16,10 +23,11 @@ from hypothesis import strategies as st
 
 NOW = 1_800_000_000.0
 AT = NOW + 9000
+REFUSED = {"status": "rejected", "rateLimitType": "five_hour"}
 U = "anthropic-ratelimit-unified-"
 
 
-def of(frame: RateLimitEvent | System) -> LimitsHeard | None:
+def of(frame: RateLimitEvent | System | Assistant) -> LimitsHeard | None:
     return heard(frame, sent_order=7, now=NOW, model="m")
 
 
@@ -72,6 +80,7 @@ def test_the_deciding_window_comes_first_and_the_others_after_it() -> None:
         ({"status": "rejected", "rateLimitType": "five_hour", "overageStatus": "allowed",
           "isUsingOverage": False}, True, "five_hour", None),
         ({"status": "allowed", "unifiedWindows": {"five_hour": {"status": "rejected"}}}, False, None, None),
+        ({"status": "rejected", "errorCode": "credits_required"}, False, None, None),
         ({"status": "brand_new"}, False, None, None),
         ({}, False, None, None),
     ],
@@ -137,6 +146,34 @@ def test_a_retry(delay: float | None, pause: float | None, absurd: int) -> None:
     assert found.says_something
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "params", "told"),
+    [
+        ("usage_limit_reached", None, {"rate_limit_info": REFUSED}, True),
+        ("usage_limit_reached", "credits_required", {"rate_limit_info": REFUSED}, False),
+        ("usage_limit_reached", None, {"rate_limit_info": 7}, False),
+        ("usage_limit_reached", None, None, False),
+        ("model_requires_usage_credits", None, {"rate_limit_info": REFUSED}, False),
+        (None, None, None, False),
+    ],
+)
+def test_an_error_for_which_a_window_is_used_up(
+    error: str | None, code: str | None, params: Any, told: bool
+) -> None:
+    frame = Assistant(
+        message=Message(),
+        error="rate_limit",
+        api_error=error,
+        api_error_code=code,
+        api_error_params=params,
+    )
+    found = of(frame)
+    assert (found is not None) == told
+    if found is not None:
+        assert found.failure is not None
+        assert found.failure.window == "five_hour"
+
+
 def test_other_frames_say_nothing() -> None:
     said: list[LimitsHeard] = []
     listener = Listener(said.append)
@@ -147,6 +184,9 @@ def test_other_frames_say_nothing() -> None:
     assert said == [found]
     assert found is not None
     assert abs(found.heard_at - time.time()) < 60
+    retry = System(subtype="api_retry", error="overloaded", error_status=529)
+    assert listener.hear(retry, "m", first_hand=False) is not None
+    assert said == [found]
 
 
 # -- the real CLI, with a subscription's token that is made up
@@ -192,7 +232,7 @@ async def test_a_subscriptions_windows_are_heard(subscribed: Any) -> None:
 
 
 async def test_a_window_that_is_used_up_costs_one_request(subscribed: Any) -> None:
-    """04.16: the quota's reset reaches the failure of the turn, and is heard beside it."""
+    """00.22: the quota's reset reaches the failure of the turn, and is heard beside it."""
     limits = Limits(windows=[Window("7d_opus", max_requests=1, seconds=9000)])
     async with Simulator(Script([Rule(When(text="go"), "Gone.")], limits=limits)) as sim:
         first, _, _ = await subscribed(sim)
@@ -202,7 +242,7 @@ async def test_a_window_that_is_used_up_costs_one_request(subscribed: Any) -> No
     failure = outcome.failure
     assert (failure.category, failure.status, failure.window) == ("quota", 429, "seven_day_opus")
     assert abs(failure.resets_at - time.time() - 9000) < 60
-    (refused,) = [each for each in said if each.failure is not None]
+    *_, refused = [each for each in said if each.failure is not None]
     assert (refused.failure.category, refused.failure.resets_at) == ("quota", failure.resets_at)
 
 
@@ -213,6 +253,15 @@ async def test_what_is_paid_for_beyond_a_window_is_no_refusal(subscribed: Any) -
     assert outcome.status == "completed"
     assert (said[-1].windows[0].status, said[-1].overage) == ("rejected", "allowed")
     assert all(each.failure is None for each in said)
+
+
+async def test_what_is_not_in_the_plan_is_that_requests_own_failure(subscribed: Any) -> None:
+    headers = {U + "overage-status": "rejected", U + "overage-disabled-reason": "out_of_credits"}
+    fault = Status(429, error_code="credits_required", message="Needs credits.", headers=headers)
+    async with Simulator([Rule(When(text="go"), fault=fault)]) as sim:
+        outcome, said, _ = await subscribed(sim)
+    assert outcome.failure.category == "caller"
+    assert [each.failure for each in said if each.failure is not None] == []
 
 
 async def test_a_window_of_a_name_that_nobody_knows(subscribed: Any) -> None:
@@ -226,7 +275,7 @@ async def test_a_window_of_a_name_that_nobody_knows(subscribed: Any) -> None:
 
 @pytest.mark.parametrize("form", ["rate_limited", "rate_limited_date", "rate_limited_ms"])
 async def test_a_retry_is_heard_with_the_servers_pause(subscribed: Any, form: str) -> None:
-    """04.4: each form of `retry-after`, as the real CLI makes a frame of it."""
+    """Each form of `retry-after`, as the real CLI makes a frame of it."""
     rules = [Rule(When(text="go"), fault=form, times=1), Rule(When(text="go"), "Gone.")]
     async with Simulator(rules) as sim:
         outcome, said, events = await subscribed(sim, max_retries=2)
@@ -236,3 +285,30 @@ async def test_a_retry_is_heard_with_the_servers_pause(subscribed: Any, form: st
     assert 0.5 <= retry.retry_after_s <= 30
     (told,) = events.of(Retrying)
     assert told.retry_after_ms == retry.failure.retry_after_ms
+
+
+async def test_a_window_that_stays_used_up_is_told_in_every_turn(world: Any) -> None:
+    """Claude Code tells of a window when it moves; of the second refusal only the error itself tells."""
+    limits = Limits(windows=[Window("5h", max_requests=1, seconds=9000)])
+    async with Simulator(Script([Rule(When(text="go"), "Gone.")], limits=limits)) as sim:
+        said: list[LimitsHeard] = []
+        upstream = world.upstream(sim, api_key=lambda: None, api=world.api(base_url=sim.url))
+        upstream.on_limits = said.append
+        spec = world.spec(env={"CLAUDE_CODE_OAUTH_TOKEN": "made-up"})
+        run = await upstream.open(spec, world.deny)
+        outcomes = [await run.send("go", str(n) * 8, world.events()) for n in range(3)]
+        await run.close()
+    assert [each.status for each in outcomes] == ["completed", "failed", "failed"]
+    for outcome in outcomes[1:]:
+        assert (outcome.failure.category, outcome.failure.window) == ("quota", "five_hour")
+        assert abs(outcome.failure.resets_at - time.time() - 9000) < 60
+    assert len([each for each in said if each.failure is not None]) >= 2
+
+
+async def test_a_spend_cap_is_known_by_its_code_whatever_its_words(subscribed: Any) -> None:
+    fault = Status(429, error_code="enforced_spend_limit_reached", message="Not now.")
+    async with Simulator([Rule(When(text="go"), fault=fault)]) as sim:
+        outcome, _, _ = await subscribed(sim)
+        assert len(sim.messages) == 1
+    assert outcome.failure.category == "quota"
+    assert 0 < outcome.failure.resets_at - time.time() <= 31 * 86_400
