@@ -39,8 +39,8 @@ class Alarm:
     def _arm(self) -> None:
         nearest = min(self._wanted.values(), default=None)
         if self._handle is not None:
-            if nearest is not None and self._at == nearest:
-                return
+            if nearest is not None and self._at <= nearest + _EARLY_S:
+                return  # a little early does no harm: it is set anew then
             self._handle.cancel()
             self._handle = None
         if nearest is None:

@@ -88,6 +88,8 @@ class Blocked(NamedTuple):
     text: str
     until: float | None = None
     """The door's clock; None: until something ends or changes."""
+    certain: bool = True
+    """Whether nothing can let it in before; else it is only looked at again then."""
     refusal: EngineError | None = None
     """What who arrives now is told instead of waiting; who waits already waits on."""
     each_s: float | None = None

@@ -8,11 +8,15 @@ tries. A used up quota parks everything until the instant that the provider gave
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from dragomand.engine.errors import EngineError
 from dragomand.policy.parking import Parked, Parking, ParkingKept
 
 from .asked import FAMILIES, Asked, Blocked
+
+if TYPE_CHECKING:
+    from .permit import Permit
 
 NEXT_STEP = "Replace it (`dragoman auth status` says which it is); a minute later it is tried again."
 
@@ -64,6 +68,10 @@ class Credential:
             self._probe = permit
         begun = [(parking, parking.begin(wall)) for parking in self._concerned(models)]
         return tuple((parking, number) for parking, number in begun if number)
+
+    def is_tried(self, permit: "Permit") -> bool:
+        """Whether others wait for what becomes of this call."""
+        return self._probe is permit or bool(permit.trial)
 
     def ended(self, permit: object, trial: Trial, *, succeeded: bool) -> None:
         """A call has shown what it has to, after `refuse` or `use_up` if it was told one of them."""
@@ -155,7 +163,7 @@ class Credential:
             wait_ms = max(1, round((self._probe_at - now) * 1000))
             refusal = EngineError("auth_failed", f"{text} {NEXT_STEP}", retry_after_ms=wait_ms)
         until = self._probe_at if self._probe is None else None
-        return Blocked("auth", f"{text} It waits for another one, or a try.", until, refusal)
+        return Blocked("auth", f"{text} It waits for another one, or a try.", until, refusal=refusal)
 
 
 def _blocked_by_quota(name: str, parked: Parked, now: float, wall: float) -> Blocked:

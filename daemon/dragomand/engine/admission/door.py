@@ -250,7 +250,11 @@ class _CallEntry(_Entry):
         assert permit is not None
         assert permit.pool is not None
         pool = permit.pool
-        tells = permit.failure is not None or pool.provider.told != "closed" or not pool.credential.clear
+        tells = (
+            permit.failure is not None
+            or pool.provider.told != "closed"
+            or pool.credential.is_tried(permit)
+        )
         self._line.leave(permit)
         if tells:
             self._ring(self._line.clock())

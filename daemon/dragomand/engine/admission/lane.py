@@ -71,7 +71,9 @@ class Ticket:
 class Lane:
     """A fair queue, and what keeps its first from going."""
 
-    __slots__ = ("blocked", "cost", "depth", "grant", "passed", "queue", "shares", "told", "told_at")
+    __slots__ = (
+        "asleep", "blocked", "cost", "depth", "grant", "passed", "queue", "shares", "told", "told_at",
+    )  # fmt: skip
 
     def __init__(self, depth: int, shares: Mapping[str, Share]) -> None:
         """Begin empty; *shares* by the names that clients give themselves."""
@@ -80,6 +82,8 @@ class Lane:
         self.queue: FairQueue[Ticket] = FairQueue(max_queued=_NO_BOUND, max_per_client=_NO_BOUND)
         self.blocked: Blocked | None = None
         """Why the first does not go; None while nobody waits."""
+        self.asleep = False
+        """Whether only time, or word of the provider's, can let anybody go: permits that come back cannot."""
         self.cost = FIRST_COST
         """What one is expected to take, in the queue's measure: as lately."""
         self.grant = 0
@@ -110,10 +114,12 @@ class Lane:
         share = self.shares.get(asked.name)
         self.queue.weigh(asked.client, 1.0 if share is None else share.weight)
         self.queue.put(asked.client, asked.priority, ticket, ticket.cost)
+        self.asleep = False
 
     def remove(self, ticket: Ticket) -> bool:
         """Take one out of the middle; tells whether it waited."""
         found = self.queue.remove(ticket)
+        self.asleep = False
         if not self.queue:
             self.blocked = None
         return found
@@ -147,6 +153,8 @@ class Lane:
     def block(self, blocked: Blocked, now: float) -> bool:
         """The first may not go; tells whether those who wait ought to know."""
         self.blocked = blocked
+        is_trial = blocked.reason == "throttled" and blocked.until is None
+        self.asleep = blocked.reason in _STANDING and not is_trial
         if blocked.reason == self.told:
             return False
         if blocked.reason not in _STANDING and self.told and now - self.told_at < TELL_EVERY_S:
@@ -157,7 +165,7 @@ class Lane:
     def too_late(self, blocked: Blocked, now: float) -> list[Ticket]:
         """Return those whose deadline is nearer than the end of what blocks them all."""
         until = blocked.until
-        if blocked.reason not in _STANDING or until is None:
+        if blocked.reason not in _STANDING or until is None or not blocked.certain:
             return []
         return [each for each in self.queue if each.deadline is not None and each.deadline < until]
 
@@ -169,7 +177,7 @@ class Lane:
     def expected_s(self, ahead: int, now: float, places: Places) -> float | None:
         """Return in how many seconds one with so many before it goes; None where nothing can be said."""
         blocked = self.blocked
-        if blocked is None:
+        if blocked is None or not blocked.certain:
             return None
         if blocked.until is None:
             each = places.each_s() if blocked.reason == "concurrency" else None

@@ -121,8 +121,9 @@ class Line:
         if lane is not None and took is not None:
             lane.charge(permit, took)
         if self.queued:
-            self.serve(now)
-        self._look_empty()
+            self.serve(now, woken=False)
+        else:
+            self._look_empty()
 
     async def wait(self, asked: Asked, waiting: WaitingSink) -> Permit:
         """Wait for a permit. Raises `EngineError` when it is refused, or was waited for in vain."""
@@ -148,8 +149,14 @@ class Line:
         while self._fullness(client) is not None:
             await self._freed.wait()
 
-    def serve(self, now: float) -> None:
-        """Let in whoever may go now; called whenever that may have changed."""
+    def serve(self, now: float, *, woken: bool = True) -> None:
+        """Let in whoever may go now; called whenever that may have changed.
+
+        Not *woken*: a permit came back, or somebody came or left; what the provider keeps waiting sleeps on.
+        """
+        if woken:
+            for lane in self._lanes.values():
+                lane.asleep = False
         while self.queued:
             found = self._next(now)
             if found is None:
@@ -200,7 +207,7 @@ class Line:
             self.queued += 1
             self._of[asked.client] = self._of.get(asked.client, 0) + 1
             self._on_enter()
-            self.serve(now)
+            self.serve(now, woken=False)
         if ticket.permit is None and ticket.error is None:
             if full is not None:
                 raise queue_full(self, full)
@@ -234,7 +241,7 @@ class Line:
             self.leave(ticket.permit)
         elif ticket.lane.remove(ticket):
             self._took(ticket)
-            self.serve(self.clock())
+            self.serve(self.clock(), woken=False)
 
     def _took(self, ticket: Ticket) -> None:
         """One waits no longer, whatever became of it."""
@@ -252,12 +259,15 @@ class Line:
         """Return who goes now, already out of its lane; None if nobody may."""
         places = self.gate.places
         for lane in self.in_order():
+            if lane.asleep:
+                continue
             held = self.settings.keep_for_people and not lane.depth
             free = places.limit - places.running if held else None
             ticket = lane.first(now, free, places.limit, self.person_at)
             if ticket is None:
                 text = f"The last of {places.limit} places is kept for people; one was active lately."
-                blocked: Blocked | None = Blocked("reserved", text, self.person_at + PRESENT_S + 0.001)
+                again = self.person_at + PRESENT_S + 0.001
+                blocked: Blocked | None = Blocked("reserved", text, again, certain=False)
             else:
                 blocked = self.gate.blocks(ticket.asked, lane.depth, now)
             if blocked is not None:

@@ -93,13 +93,13 @@ class Pool:
         which = f"{provider.host or 'the provider'} ({provider.models})"
         if provider.breaker.state(now) == "half_open":
             text = f"A few calls try whether {which} is back."
-            return Blocked("breaker", text, now + provider.breaker.timeout_s)
+            return Blocked("breaker", text, now + provider.breaker.timeout_s, certain=False)
         why = f" The last failure: {provider.reason}" if provider.reason else ""
         text = f"Circuit breaker open, service degraded: {which} failed; next try in {wait:.1f} s.{why}"
         refusal = None
         if asked.priority == "interactive":
             refusal = EngineError("circuit_open", text, retry_after_ms=max(1, round(wait * 1000)))
-        return Blocked("breaker", text, now + wait, refusal)
+        return Blocked("breaker", text, now + wait, refusal=refusal)
 
 
 class Pools:

@@ -106,7 +106,7 @@ class TurnGate:
         if free is None or free >= least:
             return None
         text = f"{free >> 20} MiB of memory are free; a turn needs {least >> 20} (limits.minFreeMemory)."
-        return Blocked("memory", text, now + MEMORY_AGAIN_S)
+        return Blocked("memory", text, now + MEMORY_AGAIN_S, certain=False)
 
     def _configure(self, rate: RateLimiter, now: float) -> None:
         rate.configure("queriesPerMinute", "requests", self._settings.queries_per_minute, 60, now)

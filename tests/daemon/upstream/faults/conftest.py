@@ -14,7 +14,7 @@ import pytest
 from dragoman_protocol.errors import BY_KIND
 from dragoman_protocol.stream import Event, TextDelta
 from dragoman_sim import Reply, Rule, Script, Simulator, When
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls, Payer
 from dragomand.engine.errors import from_failure
 from dragomand.gateway.gateway import Gateway, GatewaySettings
@@ -123,7 +123,8 @@ class Faulty:
             run = await upstream.open(spec, deny)
             assert (run.api_access is not None) == (way == "gateway")
             if run.api_access is not None:
-                calls.charge(run.api_access.grant_id, lambda: Payer("me", turn_id=turn[0]))
+                grant_id = run.api_access.grant_id
+                calls.charge(grant_id, lambda: Payer("me", turn_id=turn[0], credential=turn[0]))
             yield run, turn
 
     def _spans(self, ending: str = "_s") -> dict[str, float]:
@@ -143,7 +144,8 @@ class Faulty:
         )
 
     def _calls(self) -> Calls:
-        admission = Admission(max_running=1, max_queued=9, max_queued_per_client=9, clock=time.monotonic)
+        admission = Admission(DoorSettings(attempts=1), clock=time.monotonic)
+        admission.pools.host_of = lambda credential: credential  # what befalls one row is no other's affair
         return Calls(admission, clock=time.time, queue_timeout_s=PATIENCE_S)
 
     def _gateway(self, sim: Simulator, calls: Calls) -> Gateway:
