@@ -5,9 +5,9 @@ from typing import Any
 
 from dragoman_protocol.limits import ClientShare
 
-from dragomand.config import Config, settings
 from dragomand.engine.admission import DoorSettings, Share
 from dragomand.engine.limit_settings import Known
+from dragomand.settings import Config, settings
 
 SECTIONS = ("limits", "breaker", "retry", "budget")
 """Whose settings the door and the budgets know."""

@@ -2,9 +2,9 @@
 
 import msgspec
 from dragoman_protocol.limits import ClientShare
-from dragomand.config import Config, LimitsSettings
 from dragomand.door_config import door_settings, values_of
 from dragomand.engine.admission import Share
+from dragomand.settings import Config, LimitsSettings
 
 
 def test_the_defaults_are_the_plans() -> None:
