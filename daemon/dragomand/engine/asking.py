@@ -9,8 +9,8 @@ from dragomand.store.rows import SessionRow
 
 from .admission import Asked, Permit, family_of
 from .admission.asked import Reservation
-from .budgets import Payment, Spend
 from .caller import Caller
+from .spend import Payment, Spend
 
 
 def turn_asked(

@@ -25,8 +25,9 @@ from dragomand.upstream.interface import (
 )
 
 from .admission import ANY_MODELS, WaitingSink, family_of
+from .call import Payer
 from .caller import Caller
-from .calls import Calls, Payer
+from .calls import Calls
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
 from .options import to_direct_spec, to_spec

@@ -31,12 +31,12 @@ from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOu
 
 from .answers import note_usage
 from .attempts import Attempts
-from .budgets import Spend
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
 from .errors import EngineError, from_failure, from_storage
 from .permissions import Permissions
+from .spend import Spend
 from .structured import OutputSchema
 from .turn_tasks import Beside
 from .upstream_choice import Choice

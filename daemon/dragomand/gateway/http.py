@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from dragomand.engine.calls import Call, Calls, Grant, Payer
+from dragomand.engine.call import Call, Grant, Payer
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure

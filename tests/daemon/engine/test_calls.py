@@ -8,7 +8,8 @@ import pytest
 from dragoman_protocol.session import Usage
 from dragomand.engine import calls as module
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls, Grant, Payer
+from dragomand.engine.call import Grant, Payer
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream.limits_heard import LimitsHeard
 

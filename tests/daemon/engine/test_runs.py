@@ -3,7 +3,7 @@
 from typing import Any
 
 from dragoman_protocol.query import TurnOptions
-from dragomand.engine.calls import NOBODY, Payer
+from dragomand.engine.call import NOBODY, Payer
 from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import ApiAccess, TurnOutcome
 

@@ -23,7 +23,7 @@ from dragoman_sim import (
     Tokens,
     When,
 )
-from dragomand.engine.calls import Payer
+from dragomand.engine.call import Payer
 from dragomand.engine.errors import EngineError
 from dragomand.gateway import asking
 

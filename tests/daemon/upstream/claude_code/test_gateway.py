@@ -11,7 +11,8 @@ import pytest
 from dragoman_protocol.stream import Retrying, TextDelta
 from dragoman_sim import Gate, Reply, Rule, Simulator, ToolUse, When
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls, Payer
+from dragomand.engine.call import Payer
+from dragomand.engine.calls import Calls
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.interface import UpstreamError
 from dragomand.upstream.limits_heard import LimitsHeard
