@@ -23,7 +23,8 @@ from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.provider_limits import ProviderLimits
-from dragomand.engine.queries import Queries, QueryLimits
+from dragomand.engine.queries import Queries
+from dragomand.engine.query_limits import QueryLimits
 from dragomand.engine.rewinds import Rewinds
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions

@@ -34,7 +34,8 @@ from dragomand.engine.limit_settings import LimitSettings
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
-from dragomand.engine.queries import Queries, QueryLimits
+from dragomand.engine.queries import Queries
+from dragomand.engine.query_limits import QueryLimits
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.statistics import Statistics
