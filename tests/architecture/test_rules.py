@@ -54,6 +54,17 @@ TESTED_ELSEWHERE = {
     "daemon/dragomand/engine/query_limits.py": ("tests/daemon/engine/test_query_ends.py", "held there"),
     "daemon/dragomand/engine/spend.py": ("tests/daemon/engine/test_budgets.py", "what its owner hands out"),
     "daemon/dragomand/engine/turn_end.py": ("tests/daemon/engine/test_query_ends.py", "every way to end"),
+    **dict.fromkeys(
+        (
+            f"daemon/dragomand/engine/admission/{name}.py"
+            for name in ("__init__", "lane", "permit", "refusals", "settings")
+        ),
+        ("tests/daemon/engine/admission/test_line.py", "parts of a line; none does anything alone"),
+    ),
+    **dict.fromkeys(
+        (f"daemon/dragomand/engine/admission/{name}.py" for name in ("call_gate", "pool", "turn_gate")),
+        ("tests/daemon/engine/admission/test_door.py", "what they decide shows in who is let in"),
+    ),
     "daemon/dragomand/run.py": ("tests/process/test_stop.py", "run in a process of its own"),
     "daemon/dragomand/upstream/interface.py": ("tests/daemon/engine/test_turn.py", "declarations only"),
     "daemon/dragomand/upstream/claude_code/__init__.py": (

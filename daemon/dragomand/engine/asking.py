@@ -17,7 +17,6 @@ def turn_asked(
     caller: Caller,
     session: SessionRow,
     turn_id: str,
-    *,
     model: str | None,
     credential: str,
     timeout_s: float | None,
