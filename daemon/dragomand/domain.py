@@ -32,6 +32,7 @@ from dragomand.engine.statistics import Statistics
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
 from dragomand.policy.backoff import Backoff
+from dragomand.process.identity import ancestors
 from dragomand.settings import Config
 from dragomand.store.store import Store
 from dragomand.upstream.interface import Upstream
@@ -89,6 +90,7 @@ class Engine:
             calls=self.calls,
             credential=lambda: auth.credential,
             direct_credential=lambda: auth.direct_credential,
+            ancestors=ancestors,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)

@@ -316,6 +316,7 @@ class Queries:
             model=params.model,
             credential=self._auth.direct_credential if direct else self._auth.credential,
             timeout_s=self._limits.queue_time_s(params, timeout_ms),
+            parent=self._runs.turn_above(submission.caller),
             priority=params.priority,
             reserve=lambda: self._budgets.reserve(payment),
         )

@@ -331,6 +331,7 @@ class Streams:
             model=stream.params.model,
             credential=self._auth.credential,
             timeout_s=self._limits.queue_timeout_ms / 1000,
+            parent=self._runs.turn_above(turn.caller),
             reserve=lambda: self._budgets.reserve(payment),
         )
         turn.queueing = anyio.CancelScope()

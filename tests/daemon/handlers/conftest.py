@@ -56,6 +56,7 @@ class StandInClient:
         self.scopes = frozenset(scopes or ("query", "tools", "approve"))
         self.capabilities: dict[str, Any] = {"permissions": permissions}
         self.closed = False
+        self.peer_pid: int | None = None
         self.told: list[tuple[str, Any]] = []
         """Notifications as a client reads them: the method, and the parameters as JSON values."""
         self.takes_durable = True
