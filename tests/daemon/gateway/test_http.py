@@ -25,7 +25,9 @@ from dragoman_sim import (
 )
 from dragomand.engine.call import Payer
 from dragomand.engine.errors import EngineError
+from dragomand.engine.retries import Retries
 from dragomand.gateway import asking
+from dragomand.policy.retry_budget import RetryBudget
 
 
 async def test_a_call_has_the_key_and_is_counted(at: Any) -> None:
@@ -288,6 +290,65 @@ async def test_the_port_takes_only_what_is_meant_for_it(at: Any) -> None:
     async with client.post("/v1/messages", json=at.ask, headers=headers) as answer:
         assert answer.status == 401
     assert json.loads(sim.messages[0].body)["model"] == "claude-x"
+
+
+# -- once more
+
+
+async def at_once(_seconds: float) -> None:
+    """Do not wait between attempts."""
+
+
+def impatient(at: Any) -> None:
+    at.calls.retries = Retries(RetryBudget(), chance=lambda: 0.5, sleep=at_once)
+
+
+async def test_a_call_that_failed_is_made_once_more_and_its_caller_notices_nothing(at: Any) -> None:
+    rules = [Rule(When(), fault=Status(529), times=2), Rule(When(), "Hello")]
+    sim, client = await at.caller(rules, attempts=3)
+    impatient(at)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 200
+        assert "Hello" in await answer.text()
+    assert len(sim.messages) == 3
+    assert len({record.body for record in sim.messages}) == 1
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert (at.calls.total.calls, at.calls.total.failed) == (3, 2)
+
+
+async def test_what_fails_three_times_is_told_in_the_providers_words(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), fault=Status(503, message="so it is"))], attempts=3)
+    impatient(at)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["error"]["message"] == "so it is"
+    assert len(sim.messages) == 3
+
+
+async def test_nothing_is_repeated_once_something_was_passed_on(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), fault="cut")], attempts=3)
+    impatient(at)
+    with pytest.raises(aiohttp.ClientError):
+        async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert len(sim.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("unauthorized", 401), ("payment_required", 402), ("spend_cap", 429)]
+)
+async def test_what_repeating_cannot_mend_costs_one_request_whoever_asks(
+    at: Any, fault: str, status: int
+) -> None:
+    """TS.23: a hundred callers, one request; each is told at once, in the same class."""
+    sim, client = await at.caller([Rule(When(), fault=fault)], attempts=3)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == status
+    for _ in range(100):
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            assert answer.status in (status, 429)
+    assert len(sim.messages) == 1
 
 
 # -- of a run, whose calls are somebody's turn
