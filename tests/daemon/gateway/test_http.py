@@ -23,6 +23,7 @@ from dragoman_sim import (
     Tokens,
     When,
 )
+from dragomand.engine.admission import Asked
 from dragomand.engine.call import Payer
 from dragomand.engine.errors import EngineError
 from dragomand.engine.retries import Retries
@@ -529,3 +530,51 @@ async def test_a_rehearsal_is_answered_here_and_nothing_else_is_passed_on(
     assert (len(sim.requests), at.calls.total.calls) == (1, 1)
     access.revoke()
     access.rehearse("nobody's any more")
+
+
+async def test_nested_agents_never_wait_for_themselves(at: Any) -> None:
+    """One place for turns and one for calls: turns within turns, each with its own run's access, all call.
+
+    Every turn but the deepest holds its call open (its tool asks the daemon meanwhile) until all below it are
+    over. Somebody else's turn and call wait.
+    """
+    rules = [Rule(When(text="deepest"), "done"), Rule(When(), Reply(["begun ", Gate("open"), "over"]))]
+    sim = await at.stack.enter_async_context(Simulator(rules))
+    at.make(base_url=sim.url, max_calls=1)
+    order: list[str] = []
+
+    async def call(turn_id: str, text: str, below: Any) -> None:
+        access = await at.gateway.open_access(unix=True)
+        at.calls.charge(access.grant_id, lambda: Payer(turn_id, turn_id=turn_id))
+        client = await at.client(access)
+        asked = {**at.ask, "messages": [{"role": "user", "content": text}], "stream": True}
+        async with client.post("/v1/messages", json=asked) as answer:
+            await answer.content.readany()
+            if below is not None:
+                await below
+            await answer.read()
+        order.append(turn_id)
+
+    async def turn(depth: int) -> None:
+        parent = f"t{depth - 1}" if depth else None
+        async with at.admission.admit(Asked(client=f"c{depth}", turn_id=f"t{depth}", parent=parent)):
+            if depth == 4:
+                await call(f"t{depth}", "deepest", None)
+            else:
+                await call(f"t{depth}", f"at {depth}", turn(depth + 1))
+
+    async with asyncio.timeout(30):
+        outermost = asyncio.create_task(turn(0))
+        await at.until(lambda: at.admission.calls_running >= 1)
+        stranger = asyncio.create_task(turn_of_a_stranger(at, order))
+        await at.until(lambda: "t4" in order)
+        assert order == ["t4"]
+        assert not stranger.done()
+        await sim.gate("open").open()
+        await asyncio.gather(outermost, stranger)
+    assert order == ["t4", "t3", "t2", "t1", "t0", "stranger"]
+
+
+async def turn_of_a_stranger(at: Any, order: list[str]) -> None:
+    async with at.admission.admit(Asked(client="stranger")):
+        order.append("stranger")
