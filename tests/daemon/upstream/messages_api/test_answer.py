@@ -242,19 +242,3 @@ def test_a_piece_of_a_block_that_was_never_begun_is_not_understood() -> None:
     answer.feed(as_the_api_writes(delta("a")))
     assert answer.failure is not None
     assert answer.failure.category == "protocol"
-
-
-def test_what_was_said_when_it_broke_off() -> None:
-    answer, events = an_answer([False])
-    answer.feed(sse(START, begin(), delta("one"), stop(), begin(1), delta("tw", 1)))
-    assert (answer.text, answer.said) == ("one", "tw")
-    answer.feed(sse(delta("o", 1)) + b"data: {broken\n\n")
-    assert (answer.failure.category, answer.said) == ("protocol", "two")
-    assert [type(event) for event in events] == [AssistantText], "nobody watched the rest"
-
-
-def test_what_a_watcher_was_told_stays_when_the_stream_cannot_be_read() -> None:
-    answer, events = an_answer([True])
-    assert answer.feed(sse(START, begin(), delta("one")) + b"data: {broken\n\n")
-    assert events == [TextDelta(item_id="msg.0", offset=0, text="one")]
-    assert answer.failure is not None
