@@ -23,7 +23,8 @@ from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
 from dragomand.engine.provider_limits import ProviderLimits
-from dragomand.engine.queries import Queries, QueryLimits
+from dragomand.engine.queries import Queries
+from dragomand.engine.query_limits import QueryLimits
 from dragomand.engine.rewinds import Rewinds
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
@@ -31,6 +32,7 @@ from dragomand.engine.statistics import Statistics
 from dragomand.engine.streams import Streams
 from dragomand.engine.token_counts import TokenCounts
 from dragomand.policy.backoff import Backoff
+from dragomand.process.identity import ancestors
 from dragomand.settings import Config
 from dragomand.store.store import Store
 from dragomand.upstream.interface import Upstream
@@ -88,6 +90,7 @@ class Engine:
             calls=self.calls,
             credential=lambda: auth.credential,
             direct_credential=lambda: auth.direct_credential,
+            ancestors=ancestors,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
         self.queries = self._queries(config, tasks, logger)

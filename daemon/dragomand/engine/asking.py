@@ -17,16 +17,17 @@ def turn_asked(
     caller: Caller,
     session: SessionRow,
     turn_id: str,
-    *,
     model: str | None,
     credential: str,
     timeout_s: float | None,
+    parent: str | None,
     priority: Priority = "interactive",
     reserve: Callable[[], Reservation] | None = None,
 ) -> Asked:
     """Return it, for a turn of *caller*'s in *session*; *model*: as chosen, None for the session's own.
 
-    *reserve* puts its money aside in the instant in which it is let in.
+    *parent*: the turn that waits for this one. *reserve* puts its money aside in the instant in which it is
+    let in.
     """
     return Asked(
         client=caller.id,
@@ -37,7 +38,7 @@ def turn_asked(
         models=family_of(model or session.model),
         session_id=session.session_id,
         turn_id=turn_id,
-        parent=caller.parent_turn,
+        parent=parent,
         reserve=reserve,
     )
 

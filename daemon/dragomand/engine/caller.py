@@ -22,7 +22,7 @@ class Caller:
     scopes: frozenset[str]
     approver: Approver | None = None
     """None: this client cannot be asked, so what needs asking is denied."""
-    parent_turn: str | None = None
-    """The turn whose Claude Code process the client descends from: it may wait for what this one asks for."""
+    peer_pid: int | None = None
+    """The client's process: it may descend from one of Claude Code's, whose turn then waits for it."""
     budget_asker: BudgetAsker | None = None
     """None: this client cannot be asked, so a cap that is reached stays."""

@@ -1,6 +1,7 @@
 """Starts upstream runs for turns, and records what each run was (`processRun`)."""
 
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,9 @@ from .permissions import Permissions
 from .sessions import storage_errors
 from .structured import OutputSchema
 from .turn import Turn
+
+MOST_LINEAGES = 512
+"""Of so many clients, the newest, it is remembered whom they descend from."""
 
 
 @dataclass(slots=True)
@@ -77,12 +81,18 @@ class Runs:
         calls: Calls | None = None,
         credential: Callable[[], str] = lambda: "apiKey",
         direct_credential: Callable[[], str] = lambda: "apiKey",
+        ancestors: Callable[[int], Iterable[int]] = lambda _pid: (),
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
         What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
-        leave no record. *credential* names the one that pays, *direct_credential* that of direct calls.
+        leave no record. *credential* names the one that pays, *direct_credential* that of direct calls,
+        *ancestors* the processes that one descends from.
         """
+        self._ancestors = ancestors
+        self._live: dict[int, OpenRun] = {}
+        """Those that a turn has run on, by the pid of their outermost process."""
+        self._lineages: OrderedDict[str, frozenset[int]] = OrderedDict()
         self._credential = credential
         self._direct_credential = direct_credential
         self._upstream = upstream
@@ -174,8 +184,25 @@ class Runs:
     def begin(self, opened: OpenRun, turn: Turn) -> None:
         """From now on *turn* runs on it. Where the daemon sees no calls, the turn takes a permit as one."""
         opened.turn = turn
+        if opened.run.pid is not None:
+            self._live[opened.run.pid] = opened
         if self._calls is not None and opened.record is not None and opened.run.api_access is None:
             turn.in_one_call = partial(self._in_one_call, opened, turn)
+
+    def turn_above(self, caller: Caller) -> str | None:
+        """Return the turn in whose Claude Code process *caller* runs, which may wait for what it asks for."""
+        if not self._live or caller.peer_pid is None:
+            return None
+        lineage = self._lineages.get(caller.id)
+        if lineage is None:
+            lineage = self._lineages[caller.id] = frozenset(self._ancestors(caller.peer_pid))
+            while len(self._lineages) > MOST_LINEAGES:
+                self._lineages.popitem(last=False)
+        for pid in lineage & self._live.keys():
+            turn = self._live[pid].turn
+            if turn is not None:
+                return turn.turn_id
+        return None
 
     async def _in_one_call(
         self, opened: OpenRun, turn: Turn, talk: Callable[[], Awaitable[TurnOutcome]]
@@ -301,6 +328,8 @@ class Runs:
 
     async def close(self, opened: OpenRun) -> None:
         """End a run and note its end, its cost, and the Claude Code session if it is another one now."""
+        for pid in [pid for pid, each in self._live.items() if each is opened]:
+            del self._live[pid]
         await opened.run.close()
         if opened.record is None:
             return

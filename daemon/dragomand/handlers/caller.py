@@ -18,6 +18,7 @@ def caller_of(client: Client) -> Caller:
         scopes=client.scopes,
         approver=_approver(client) if able else None,
         budget_asker=_budget_asker(client) if pays else None,
+        peer_pid=client.peer_pid,
     )
 
 

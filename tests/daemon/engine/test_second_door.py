@@ -14,7 +14,7 @@ from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 class Run:
     """A run whose call takes as long as `Direct.go` says."""
 
-    warm = upstream_session_id = version = api_access = memory_bytes = None
+    warm = upstream_session_id = version = api_access = memory_bytes = pid = None
 
     def __init__(self, of: "Direct", spec: RunSpec) -> None:
         self.of, self.spec = of, spec

@@ -88,6 +88,11 @@ class MessagesRun:
         return None
 
     @property
+    def pid(self) -> None:
+        """There is no process."""
+        return None
+
+    @property
     def warm(self) -> None:
         """There is no process that could be."""
         return None
