@@ -330,16 +330,17 @@ class Queries:
         opened: list[OpenRun] = []
 
         async def open_run(turn: Turn) -> UpstreamRun:
-            opened.append(await self._open(turn, params, output))
-            self._runs.begin(opened[0], turn)
-            await self._runs.record(opened[0])
-            return opened[0].run
+            run = await self._open(turn, params, output)
+            opened.append(run)
+            self._runs.begin(run, turn)
+            await self._runs.record(run)
+            return run.run
 
         try:
             end = await turn.execute(
                 self._sessions.store, open_run, queued_ms=queued_ms, clock=self._clock, logger=self._logger
             )
-            for run in opened:
+            for run in opened[-1:]:  # one before it had died and got nothing
                 run.ended(end.outcome)
             return end
         finally:
