@@ -38,7 +38,10 @@
         │   ├── QueueTimeoutError        queue_timeout
         │   ├── DeadlineExceededError    deadline_exceeded
         │   ├── ThrottledError           throttled
-        │   └── QuotaExhaustedError      quota_exhausted
+        │   ├── QuotaExhaustedError      quota_exhausted
+        │   ├── RateLimitedError         rate_limited
+        │   ├── CircuitOpenError         circuit_open
+        │   └── BudgetExhaustedError     budget_exhausted
         ├── UpstreamError                Claude's side failed
         │   ├── SchemaMismatchError      schema_mismatch
         │   ├── UpstreamOverloadedError  upstream_overloaded
