@@ -66,8 +66,8 @@ class Call:
         "unasked", "usage",
     )  # fmt: skip
 
-    def __init__(self, limits: ProviderLimits, door: Admission, permit: Permit) -> None:
-        """Begin; nothing is known yet."""
+    def __init__(self, limits: ProviderLimits | None, door: Admission, permit: Permit) -> None:
+        """Begin; nothing is known yet. *limits* is told what is said of them, beside the *door*."""
         self._limits = limits
         self._door = door
         self._permit = permit
@@ -94,7 +94,8 @@ class Call:
 
     def note_limits(self, heard: LimitsHeard) -> None:
         """Pass on what the answer says of the provider's limits."""
-        self._limits.hear(heard)
+        if self._limits is not None:
+            self._limits.hear(heard)
         self._door.hearing.of_call(self._permit, heard)
         if heard.failure is not None:
             self.failure = self._heard = heard.failure

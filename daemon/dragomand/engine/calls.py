@@ -68,6 +68,8 @@ class Calls:
         """Called when the last grant was revoked."""
         self.limits = limits or ProviderLimits()
         """What the provider says of its limits."""
+        self.unheard: frozenset[str] = frozenset()
+        """Credentials of another provider, whose limits are not these."""
 
     # -- grants
 
@@ -278,7 +280,9 @@ class _Admitted:
 
     async def __aenter__(self) -> Call:
         permit = await self._entry.__aenter__()
-        self._call = call = Call(self._calls.limits, self._calls.admission, permit)
+        calls = self._calls
+        limits = None if self._payer.credential in calls.unheard else calls.limits
+        self._call = call = Call(limits, calls.admission, permit)
         return call
 
     async def __aexit__(self, *raised: Any) -> None:
