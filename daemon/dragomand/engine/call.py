@@ -10,7 +10,7 @@ from dragomand.policy.fair_queue import Priority
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
-from .admission import ANY_MODELS, Admission, Permit
+from .admission import ANY_MODELS, Admission, Permit, WaitingSink, untold
 from .admission.asked import Reservation
 from .provider_limits import ProviderLimits
 
@@ -32,6 +32,8 @@ class Payer:
     """What the turn's calls may cost together, as far as their cost is known."""
     program: bool = False
     """Whether it is a program with a token of its own, whose calls belong to no turn."""
+    waiting: WaitingSink = field(default=untold, compare=False, repr=False)
+    """Told when a call has to wait."""
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
 

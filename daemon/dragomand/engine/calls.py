@@ -135,7 +135,7 @@ class Calls:
         payer = grant.payer()
         if model is not None:
             payer = replace(payer, models=family_of(model))
-        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant)
+        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant, payer.waiting)
 
     def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
         """Like `call`, for one that the daemon itself makes for the turn of *payer*; *waiting* is told of it.
