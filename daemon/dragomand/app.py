@@ -47,6 +47,7 @@ from dragomand.outside import (
     api_gateway,
     claude_code,
     cloud_endpoint,
+    condense,
     credentials,
     messages_api,
     opened_store,
@@ -132,13 +133,16 @@ class App:
                 logger=logger,
             )
             await engine.take_up(store)
+            tasks.start_soon(condense, store, logger)
             tasks.start_soon(engine.keeper.keep)
             gateway = api_gateway(config, environment, auth, engine.calls, paths, logger)
             upstream.open_access = gateway.open_access
             upstream.on_pressure = engine.streams.rest
             upstream.on_limits = engine.overhear
             if cloud is None or provider_of(environment) != "anthropic":
-                direct.on_limits = engine.provider_limits.hear  # else its limits are another provider's
+                direct.on_limits = engine.provider_limits.hear
+            else:  # its limits are another provider's than those of Claude Code's calls
+                engine.calls.unheard = frozenset({auth.direct_credential})
             app = cls(
                 config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
             )

@@ -6,8 +6,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from anyio.abc import TaskGroup
+from dragoman_protocol.breaker import BreakerChangedParams
+from dragoman_protocol.limits import LimitsParkedParams
+from msgspec.structs import asdict
 
 from dragomand.door_config import changeable, door_settings, values_of
 from dragomand.engine.admission import Admission, Keeper, family_of, replay
@@ -35,11 +39,14 @@ from dragomand.policy.backoff import Backoff
 from dragomand.process.identity import ancestors
 from dragomand.settings import Config
 from dragomand.store.store import Store
+from dragomand.upstream.endpoint import DEFAULT_URL
 from dragomand.upstream.interface import Upstream
 from dragomand.upstream.limits_heard import LimitsHeard
 from dragomand.upstream.messages_api import MessagesApi
 
 HOUR_S = 3600.0
+CLOUDS = frozenset({"bedrock", "vertex"})
+"""Credentials that are not for Anthropic itself."""
 
 BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -114,6 +121,12 @@ class Engine:
     def _let_in(self, config: Config, store: Store, tasks: TaskGroup, logger: logging.Logger) -> None:
         """Construct what decides who may do something now, and counts it."""
         self.admission = Admission(door_settings(values_of(config)), clock=clock_that_never_sleeps)
+        self.admission.pools.host_of = lambda credential: host_of(config, credential)
+        self.admission.on_breaker = lambda changed: self.notify(BreakerChangedParams(**asdict(changed)))
+        self.admission.hearing.on_parked = self._tell_parked
+        self.admission.hearing.on_refused = lambda name, said: logger.warning(
+            "the provider refused a credential", extra={"credential": name, "reason": said}
+        )
         self.keeper = Keeper(self.admission, store, logger)
         self.limit_settings = LimitSettings(store, changeable(config), self._apply)
         self.provider_limits = ProviderLimits()
@@ -133,6 +146,14 @@ class Engine:
             limits=self.provider_limits,
             budgets=self.budgets,
         )
+
+    def _tell_parked(self, credential: str, until: float | None, window: str) -> None:
+        """Tell that a quota is used up (*until*, Unix seconds), or (None) there again."""
+        lines = (self.admission.turns, self.admission.calls)
+        waiting = sum(
+            lane.waiting for line in lines for key, lane in line.keyed_lanes.items() if key[0] == credential
+        )
+        self.notify(LimitsParkedParams(until=until, window=window or None, parked=waiting))
 
     async def take_up(self, store: Store) -> None:
         """Go on with what an earlier life has set, and used up, of limits and budgets."""
@@ -186,6 +207,13 @@ class Engine:
             new_id=new_uuid,
             logger=logger,
         )
+
+
+def host_of(config: Config, credential: str) -> str:
+    """Return whom calls with *credential* go to: one provider's failures say nothing of another's."""
+    if credential in CLOUDS:
+        return urlsplit(config.direct.cloud_url).hostname or credential
+    return urlsplit(config.claude.base_url or DEFAULT_URL).hostname or ""
 
 
 def clock_that_never_sleeps() -> float:

@@ -20,6 +20,8 @@ from dragomand.policy.crash_breakers import CrashBreakers
 from dragomand.process.ledger import Ledger
 from dragomand.process.paths import Paths
 from dragomand.settings import Config
+from dragomand.store.errors import StorageError
+from dragomand.store.spending import KEPT_S
 from dragomand.store.store import Store
 from dragomand.upstream.claude_code import ApiSettings, ClaudeCode, PoolSettings
 from dragomand.upstream.endpoint import DEFAULT_URL, proxy_for
@@ -29,6 +31,14 @@ from dragomand.upstream.messages_api import CloudSettings, DirectSettings, Endpo
 def agent_library(paths: Paths) -> Agents:
     """Return the agents that are shipped, and those beside the settings file."""
     return Agents(Path(__file__).parent / "agents", Path(paths.config_file).parent / "agents")
+
+
+async def condense(store: Store, logger: logging.Logger) -> None:
+    """Join what was spent long ago, so that the table of it does not grow for ever."""
+    try:
+        await store.condense_spending(time.time() - KEPT_S)
+    except StorageError as failed:
+        logger.warning("old spending was not condensed", extra={"reason": str(failed)})
 
 
 @asynccontextmanager

@@ -129,6 +129,11 @@ class Budgets:
         """Return what was put aside for a turn that runs."""
         return None if turn_id is None else self._running.get(turn_id)
 
+    def tree_below(self, turn_id: str | None) -> str | None:
+        """Return the tree of what a turn that runs waits for: its own, or the one that begins with it."""
+        above = self.of_turn(turn_id)
+        return turn_id if above is None else above.tree_id or turn_id
+
     def write(self, row: SpendRow) -> None:
         """Have what a call took stored, soon."""
         self._tasks.start_soon(self._write, row)

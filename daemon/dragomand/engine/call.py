@@ -10,7 +10,7 @@ from dragomand.policy.fair_queue import Priority
 from dragomand.upstream.interface import Failure
 from dragomand.upstream.limits_heard import LimitsHeard
 
-from .admission import ANY_MODELS, Admission, Permit
+from .admission import ANY_MODELS, Admission, Permit, WaitingSink, untold
 from .admission.asked import Reservation
 from .provider_limits import ProviderLimits
 
@@ -32,6 +32,8 @@ class Payer:
     """What the turn's calls may cost together, as far as their cost is known."""
     program: bool = False
     """Whether it is a program with a token of its own, whose calls belong to no turn."""
+    waiting: WaitingSink = field(default=untold, compare=False, repr=False)
+    """Told when a call has to wait."""
 
 NOBODY = Payer("daemon", "a process that nobody uses yet")
 
@@ -66,8 +68,8 @@ class Call:
         "unasked", "usage",
     )  # fmt: skip
 
-    def __init__(self, limits: ProviderLimits, door: Admission, permit: Permit) -> None:
-        """Begin; nothing is known yet."""
+    def __init__(self, limits: ProviderLimits | None, door: Admission, permit: Permit) -> None:
+        """Begin; nothing is known yet. *limits* is told what is said of them, beside the *door*."""
         self._limits = limits
         self._door = door
         self._permit = permit
@@ -94,7 +96,8 @@ class Call:
 
     def note_limits(self, heard: LimitsHeard) -> None:
         """Pass on what the answer says of the provider's limits."""
-        self._limits.hear(heard)
+        if self._limits is not None:
+            self._limits.hear(heard)
         self._door.hearing.of_call(self._permit, heard)
         if heard.failure is not None:
             self.failure = self._heard = heard.failure

@@ -71,6 +71,8 @@ class Calls:
         """Called when the last grant was revoked."""
         self.limits = limits or ProviderLimits()
         """What the provider says of its limits."""
+        self.unheard: frozenset[str] = frozenset()
+        """Credentials of another provider, whose limits are not these."""
 
     # -- grants
 
@@ -136,7 +138,7 @@ class Calls:
         payer = grant.payer()
         if model is not None:
             payer = replace(payer, models=family_of(model))
-        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant)
+        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant, payer.waiting)
 
     def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
         """Like `call`, for one that the daemon itself makes for the turn of *payer*; *waiting* is told of it.
@@ -289,7 +291,9 @@ class _Admitted:
 
     async def __aenter__(self) -> Call:
         permit = await self._entry.__aenter__()
-        self._call = call = Call(self._calls.limits, self._calls.admission, permit)
+        calls = self._calls
+        limits = None if self._payer.credential in calls.unheard else calls.limits
+        self._call = call = Call(limits, calls.admission, permit)
         return call
 
     async def __aexit__(self, *raised: Any) -> None:

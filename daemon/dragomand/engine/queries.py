@@ -20,13 +20,13 @@ from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options, working_directory
-from .admission import Admission, Asked, WaitingSink
+from .admission import Admission, Asked
 from .agents import Agents
-from .asking import payment_of, spend_of, turn_asked
+from .asking import payment_of, spend_of, telling, turn_asked
 from .auth import Auth
 from .budgets import Budgets
 from .caller import Caller
-from .channel import Channel, Subscriber
+from .channel import Subscriber
 from .deadline import Deadline
 from .errors import EngineError
 from .inheritance import Inheriting
@@ -262,11 +262,13 @@ class Queries:
         channel = self._sessions.channel_of(session)
         channel.unborn = params.fork is not None
         submission.in_channel(channel)
-        payment = payment_of(caller, session, choice.upstream, params)
+        tree_id = self._budgets.tree_below(self._runs.turn_above(caller))
+        payment = payment_of(caller, session, choice.upstream, params, tree_id)
         asked = self._asked(submission, params, session, choice, timeout_ms, payment)
+        waiting = telling(caller, session_id, asked.turn_id, channel.publish, self._clock)
         try:
             await self._budgets.allow(payment, caller)
-            async with self._admission.admit(asked, self._telling(channel)) as permit:
+            async with self._admission.admit(asked, waiting) as permit:
                 if deadline is None:  # of a batch: it begins now
                     deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)
                 turn = self._turn(submission, session, deadline, choice, output, asked.turn_id or "")
@@ -322,25 +324,23 @@ class Queries:
             reserve=lambda: self._budgets.reserve(payment),
         )
 
-    def _telling(self, channel: Channel) -> WaitingSink:
-        return lambda told: channel.publish(told.event(self._clock()))
-
     async def _execute(
         self, turn: Turn, params: QueryRunParams, queued_ms: int, output: OutputSchema | None
     ) -> TurnEnd:
         opened: list[OpenRun] = []
 
         async def open_run(turn: Turn) -> UpstreamRun:
-            opened.append(await self._open(turn, params, output))
-            self._runs.begin(opened[0], turn)
-            await self._runs.record(opened[0])
-            return opened[0].run
+            run = await self._open(turn, params, output)
+            opened.append(run)
+            self._runs.begin(run, turn)
+            await self._runs.record(run)
+            return run.run
 
         try:
             end = await turn.execute(
                 self._sessions.store, open_run, queued_ms=queued_ms, clock=self._clock, logger=self._logger
             )
-            for run in opened:
+            for run in opened[-1:]:  # one before it had died and got nothing
                 run.ended(end.outcome)
             return end
         finally:

@@ -32,6 +32,7 @@ from dragomand.upstream.interface import (
 )
 
 from .admission import ANY_MODELS, WaitingSink, family_of
+from .asking import telling
 from .call import Call, Payer
 from .caller import Caller
 from .calls import Calls
@@ -239,7 +240,7 @@ class Runs:
             return outcome
 
     def _tell(self, turn: Turn) -> WaitingSink:
-        return lambda told: turn.channel.publish(told.event(self._clock()))
+        return telling(turn.caller, turn.session.session_id, turn.turn_id, turn.sink, self._clock)
 
     def _admit_calls(self, options: AnswerOptions, turn: Turn) -> AdmitCall | None:
         calls = self._calls
@@ -305,7 +306,16 @@ class Runs:
                 return Payer(caller.id, caller.name, priority=priority, models=models)
             who, session_id = turn.caller, turn.session.session_id
             most = options.max_budget_usd
-            return Payer(who.id, who.name, turn.turn_id, priority, session_id, models, max_cost_usd=most)
+            return Payer(
+                who.id,
+                who.name,
+                turn.turn_id,
+                priority,
+                session_id,
+                models,
+                max_cost_usd=most,
+                waiting=self._tell(turn),
+            )
 
         self._calls.charge(access.grant_id, payer)
 

@@ -38,6 +38,11 @@ class Spend:
         self._reservation = reservation
         self._row: SpendRow | None = None
 
+    @property
+    def tree_id(self) -> str | None:
+        """The orchestration that it belongs to."""
+        return self._payment.tree_id
+
     def opened(self, turn: TurnRow) -> SpendRow:
         """Return the row to be stored with the turn's own."""
         payment = self._payment

@@ -18,7 +18,7 @@ from dragomand.upstream.interface import UpstreamRun
 from . import options, stream_sends
 from .admission import Admission, Permit, Told, WaitingSink
 from .agents import Agents
-from .asking import payment_of, spend_of, turn_asked
+from .asking import payment_of, spend_of, telling, turn_asked
 from .auth import Auth
 from .budgets import Budgets
 from .caller import Caller
@@ -306,9 +306,11 @@ class Streams:
     async def _admit_and_execute(
         self, stream: StreamLife, opened: OpenStream, turn: Turn, accepted: Accepted
     ) -> TurnEnd:
+        tell = telling(turn.caller, stream.session_id, turn.turn_id, opened.channel.publish, self._clock)
+
         def waiting(told: Told) -> None:
             accepted.event.set()
-            opened.channel.publish(told.event(self._clock()))
+            tell(told)
 
         async with AsyncExitStack() as door:
             permit = await self._admit(door, stream, turn, waiting)
@@ -322,7 +324,9 @@ class Streams:
         self, door: AsyncExitStack, stream: StreamLife, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
-        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params)
+        above = self._runs.turn_above(turn.caller)
+        tree_id = self._budgets.tree_below(above)
+        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params, tree_id)
         asked = turn_asked(
             turn.caller,
             turn.session,
@@ -330,7 +334,7 @@ class Streams:
             model=stream.params.model,
             credential=self._auth.credential,
             timeout_s=self._limits.queue_timeout_ms / 1000,
-            parent=self._runs.turn_above(turn.caller),
+            parent=above,
             reserve=lambda: self._budgets.reserve(payment),
         )
         turn.queueing = anyio.CancelScope()

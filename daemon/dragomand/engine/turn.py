@@ -262,7 +262,7 @@ class Turn:
             return error
         if self._is_halted():
             return TurnOutcome(status="interrupted")
-        self._sending = self._sent = True
+        self._sending = True
         outcome = await self._send(self.run)
         self._sending = False
         if outcome.failure is None or not outcome.failure.unsent or self._is_halted():
@@ -275,6 +275,8 @@ class Turn:
             self.run = await open_run(self)
         except EngineError as error:
             return error
+        if self._is_halted():
+            return TurnOutcome(status="interrupted")
         self._sending = True
         outcome = await self._send(self.run)
         self._sending = False
@@ -287,6 +289,7 @@ class Turn:
 
     async def _talk(self, run: UpstreamRun) -> TurnOutcome:
         async def ask(prompt: Prompt, message_id: str) -> TurnOutcome:
+            self._sent = True
             return await run.send(prompt, message_id, self.sink)
 
         if self.attempts is None:

@@ -1,6 +1,7 @@
 """Runs: started for a session, recorded so that they can be resumed, and only what has changed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -98,6 +99,34 @@ async def test_what_a_run_calls_is_its_turns(kit: Any) -> None:
             Payer(ann.id, ann.name, result.turn_id, "batch", result.session_id, max_cost_usd=0.5),
             Payer(ann.id, ann.name, None, "interactive"),
         ]
+
+
+async def test_who_watches_a_turn_is_told_that_a_call_of_claude_codes_waits(kit: Any) -> None:
+    async with kit.engine(max_calls=1) as engine:
+        grant, token = engine.calls.grant()
+        program, _ = engine.calls.grant("a program")
+        engine.upstream.api_access = ApiAccess(grant.grant_id, "http://x", None, token, lambda: None)
+        watcher = kit.Watcher()
+        told: list[Any] = []
+
+        async def script(turn: Any) -> TurnOutcome:
+            call = asyncio.create_task(one_call())
+            await watcher.sees(Waiting)
+            await held.aclose()
+            await call
+            return TurnOutcome(status="completed", text="done")
+
+        async def one_call() -> None:
+            async with engine.calls.call(grant, "claude-opus-4-5") as call:
+                call.status, call.finished = 200, True
+
+        engine.upstream.scripts.append(script)
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(engine.calls.call(program))
+            ann = replace(kit.caller("ann"), on_waiting=told.append)
+            result = await engine.queries.run(engine.params(), ann, subscriber=watcher)
+        assert [(each.turn_id, each.reason) for each in told] == [(result.turn_id, "concurrency")]
+        engine.check_idle()
 
 
 async def test_a_turn_never_waits_behind_the_one_that_waits_for_it(kit: Any) -> None:

@@ -226,3 +226,25 @@ async def test_a_batch_waits_for_a_used_up_quota_and_goes_on_by_itself(kit: Any)
             assert [(await job).text for job in jobs] == ["Hello"] * 3
             engine.check_idle()
         await direct.close()
+
+
+async def test_what_was_stopped_while_its_call_waited_has_cost_nothing(kit: Any) -> None:
+    """A turn of Claude Code's whose calls are not seen, and one of the API: neither was ever asked."""
+    async with Simulator([Rule(When(text="slowly"), Reply(["half", Gate("g")]))]) as sim:
+        direct = MessagesApi(api_key=lambda: "sk-test", settings=DirectSettings(base_url=sim.url))
+        async with kit.engine(direct=direct, max_calls=1) as engine:
+            first = asking(engine, kit, "slowly")
+            await sim.wait_for(1)
+            unseen = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+            waiting = [asking(engine, kit), unseen]
+            await kit.until(lambda: engine.admission.calls_queued == 2)
+            (spent,) = await engine.budgets.get("all", None)
+            for each in waiting:
+                each.cancel()
+                assert (await kit.ended(each)).kind == "request_cancelled"
+            (now,) = await engine.budgets.get("all", None)
+            assert (now.spent_usd, spent.spent_usd) == (0, 0)
+            assert now.reserved_usd < spent.reserved_usd
+            first.cancel()
+            await kit.ended(first)
+        await direct.close()

@@ -578,3 +578,17 @@ async def test_nested_agents_never_wait_for_themselves(at: Any) -> None:
 async def turn_of_a_stranger(at: Any, order: list[str]) -> None:
     async with at.admission.admit(Asked(client="stranger")):
         order.append("stranger")
+
+
+async def test_a_program_whose_budget_is_spent_is_not_asked_to_come_again(at: Any) -> None:
+    sim, client = await at.caller()
+
+    def broke() -> Any:
+        raise EngineError("budget_exhausted", "The budget is spent.", retry_after_ms=3_600_000)
+
+    at.calls._reserve = lambda _payer: broke
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        said = await answer.json()
+        assert (answer.status, said["error"]["type"]) == (400, "invalid_request_error")
+        assert "The budget is spent." in said["error"]["message"]
+    assert sim.requests == []

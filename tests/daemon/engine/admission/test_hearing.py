@@ -111,3 +111,28 @@ def test_a_trial_is_over_when_its_answer_begins(at: Any) -> None:
         await first.go()
 
     at.run(run())
+
+
+def test_that_a_quota_is_there_again_is_told_once_whoever_found_out(at: Any) -> None:
+    async def run() -> None:
+        door = at.door()
+        parked: list[Any] = []
+        door.hearing.on_parked = lambda *facts: parked.append(facts)
+        resets_at = at.WALL + 3600
+
+        def used_up(permit: Permit) -> None:
+            window = Failure("quota", "used up", status=429, resets_at=resets_at, window="five_hour")
+            door.hearing.failed(permit, window)
+
+        def succeeds(permit: Permit) -> None:
+            permit.succeeded = True
+
+        await at.Guest(door, kind="call", stays_s=0.0, end=used_up).task
+        await at.Guest(door, kind="call", priority="batch", stays_s=0.0, end=succeeds).task
+        assert parked == [("apiKey", resets_at, "five_hour"), ("apiKey", None, "")]
+        await at.Guest(door, kind="call", stays_s=0.0, end=used_up).task
+        assert door.reset_breakers() == 0
+        door.credential_changed("apiKey")
+        assert [until is None for _, until, _ in parked] == [False, True, False, True]
+
+    at.run(run())
