@@ -343,7 +343,7 @@ class Streams:
             turn.queueing.cancel()
         with turn.queueing:
             try:
-                await self._budgets.allow(payment, turn.caller)
+                await self._budgets.allow(payment, turn.caller, asked.timeout_s)
                 permit = await door.enter_async_context(self._admission.admit(asked, waiting))
                 turn.spend = spend_of(permit)
                 return permit
