@@ -45,7 +45,6 @@ TESTED_ELSEWHERE = {
     "clients/python/dragoman/cli/demo.py": ("tests/process/test_demo.py", "a program that checks itself"),
     "daemon/dragomand/__main__.py": ("tests/process/test_start.py", "run as a program there"),
     "daemon/dragomand/app.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
-    "daemon/dragomand/domain.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
     "daemon/dragomand/outside.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
     "daemon/dragomand/settings.py": ("tests/daemon/test_config_doc.py", "declarations, which are read there"),
     "daemon/dragomand/engine/asking.py": ("tests/daemon/engine/test_queries.py", "every query goes there"),
