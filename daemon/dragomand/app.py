@@ -154,6 +154,7 @@ class App:
                     await upstream.close()
                     await direct.close()
                     await gateway.close()
+                    engine.admission.close()
                     await engine.keeper.close()
 
     # -- its life

@@ -7,6 +7,7 @@ are estimates of the provider's prices. Money in millionths of a dollar, on the 
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
 import anyio
 from anyio.abc import TaskGroup
@@ -279,7 +280,7 @@ class Budgets:
         of = f" of {state.key}" if state.key else ""
         left = f"${refused.spent / MICRO:.2f} of ${refused.limit / MICRO:.2f} are spent"
         busy = f", ${refused.reserved / MICRO:.2f} reserved by what runs" if refused.reserved else ""
-        again = "" if refused.resets_at is None else " It begins anew at resetsAt."
+        again = "" if refused.resets_at is None else f" It begins anew {_utc(refused.resets_at)}."
         resets_at = refused.resets_at
         wait = None if resets_at is None else max(0, round((resets_at - self._clock()) * 1000))
         return EngineError(
@@ -297,6 +298,10 @@ class Budgets:
             retry_after_ms=wait,
             retryable=wait is not None,
         )
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _is_capped(state: AccountState) -> bool:

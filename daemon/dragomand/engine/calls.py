@@ -33,6 +33,9 @@ MOST_CLIENTS = 256
 MOST_TURNS = 64
 """How many turns' counts are kept, those that called last."""
 
+MOST_QUOTAS = 10
+"""So often one call waits for a quota to return, and finds another one used up."""
+
 T = TypeVar("T")
 
 
@@ -153,12 +156,17 @@ class Calls:
         return _Admitted(self, payer, asked, waiting=waiting, counted=False)
 
     async def carry_out(
-        self, admit: Callable[[], AbstractAsyncContextManager[Call]], once: Callable[[Call], Awaitable[T]]
+        self,
+        admit: Callable[[], AbstractAsyncContextManager[Call]],
+        once: Callable[[Call], Awaitable[T]],
+        *,
+        patient: bool = False,
     ) -> T:
         """Make a call, and once more while it fails, nothing has been passed on, and retries are left.
 
-        *admit* waits for each attempt's permit, *once* makes it and notes what became of it. Returns what the
-        last attempt returned. Raises what *once* raises, and `EngineError` if the first is not admitted.
+        *admit* waits for each attempt's permit, *once* makes it and notes what became of it. Who is *patient*
+        waits at the door until a used up quota returns. Returns what the last attempt returned. Raises what
+        *once* raises, and `EngineError` if the first is not admitted.
         """
         failed = 0
         result: T | None = None
@@ -172,7 +180,10 @@ class Calls:
                 return result  # type: ignore[return-value]  # there was a first attempt
             failure = call.failure
             failed += 1
-            if failure is None or call.begun or not await self.retries.again(failure, failed):
+            if failure is None or call.begun:
+                return result
+            parked = patient and failure.category == "quota" and failed < MOST_QUOTAS
+            if not parked and not await self.retries.again(failure, failed):
                 return result
 
     def overspent(self, payer: Payer) -> float | None:

@@ -168,9 +168,14 @@ class StreamLife:
     changed: anyio.Event = field(default_factory=anyio.Event)
     """Set when it may have become unused, or begins to close."""
 
+    @property
+    def occupied(self) -> bool:
+        """Whether a turn runs in it, or somebody uses its process."""
+        return self.turn is not None or self.used
+
     def check_free(self) -> None:
         """Raise `session_busy` if something happens in it."""
-        if self.turn is not None or self.used:
+        if self.occupied:
             raise EngineError(
                 "session_busy",
                 "A turn of this session is running: wait for its turnCompleted, "

@@ -272,6 +272,7 @@ class Queries:
                 if deadline is None:  # of a batch: it begins now
                     deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)
                 turn = self._turn(submission, session, deadline, choice, output, asked.turn_id or "")
+                turn.waits_freely = timeout_ms is None
                 turn.spend = spend_of(permit)
                 submission.begin(turn)
                 await self._choice.begin(session, params, after)

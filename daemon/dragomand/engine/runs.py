@@ -1,8 +1,14 @@
 """Starts upstream runs for turns, and records what each run was (`processRun`)."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,7 +33,7 @@ from dragomand.upstream.interface import (
 
 from .admission import ANY_MODELS, WaitingSink, family_of
 from .asking import telling
-from .call import Payer
+from .call import Call, Payer
 from .caller import Caller
 from .calls import Calls
 from .errors import EngineError, from_failure, from_storage
@@ -250,7 +256,13 @@ class Runs:
             self._direct_credential(),
         )
         waiting = self._tell(turn)
-        return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
+        if payer.priority == "interactive":
+            return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
+
+        def admit() -> AbstractAsyncContextManager[Call]:
+            return _patiently(calls.call_of(payer, waiting), turn)
+
+        return lambda attempt: calls.carry_out(admit, attempt, patient=True)
 
     async def _open(
         self,
@@ -370,6 +382,15 @@ def _fork_spec(session: SessionRow, spec: RunSpec, new_id: Callable[[], str]) ->
         resume_holds=session.claude_fork_leaf_id,
         fork=True,
     )
+
+
+@asynccontextmanager
+async def _patiently(entry: AbstractAsyncContextManager[Call], turn: Turn) -> AsyncIterator[Call]:
+    """Wait at the door without a batch's time going on: a quota may take hours to return."""
+    async with AsyncExitStack() as held:
+        with turn.deadline.paused() if turn.waits_freely else nullcontext():
+            call = await held.enter_async_context(entry)
+        yield call
 
 
 async def _nobody(_question: PermissionAsk) -> PermissionAnswer:

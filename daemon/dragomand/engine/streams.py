@@ -101,8 +101,7 @@ class Streams:
                 limit=self._max_open,
             )
         if (session_id := self._choice.id_for(params)) in self._open:
-            text = "This session has an open stream already."
-            raise EngineError("session_busy", text, session_id=session_id)
+            raise EngineError("session_busy", "It has an open stream already.", session_id=session_id)
         stream = self._open[session_id] = StreamLife(session_id, params, caller)
         self._tasks.start_soon(self._keep, stream)
         try:
@@ -193,7 +192,7 @@ class Streams:
     def rest(self) -> None:
         """Memory is short: end the processes of streams in which no turn runs. They wake when needed."""
         for stream in self._open.values():
-            if stream.opened is not None and stream.turn is None and not stream.used:
+            if not stream.occupied and stream.opened is not None:
                 stream.opened.tired = "pressure"
                 stream.changed.set()
 

@@ -112,6 +112,8 @@ class Turn:
         self.run: UpstreamRun | None = None
         self.queueing: anyio.CancelScope | None = None
         """Where the turn waits to be admitted, if it does; `stop` ends it."""
+        self.waits_freely = False
+        """Whether its time stands still while a call of it waits: of a batch with no time of its own."""
         self.in_one_call: InOneCall | None = None
         """Holds a permit while the whole turn is carried out, where its calls are not seen one by one."""
         self.stopped: StopReason | None = None

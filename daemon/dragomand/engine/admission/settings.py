@@ -48,6 +48,4 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a call is made at most while nothing of its answer has been passed on."""
     retry_budget: int = 10
     """How many repetitions all clients together can save up."""
-    min_free_bytes: int = 0
-    """Memory that must be free for a turn to start beside others."""
     clients: dict[str, Share] = {}
