@@ -58,7 +58,9 @@ from dragomand.process.paths import Paths
 from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.settings import Config
+from dragomand.upstream.claude_code import ClaudeCode
 from dragomand.upstream.interface import PoolState
+from dragomand.upstream.messages_api import MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
 """What helps a stopping daemon to stop; beside these, whatever is answered at once."""
@@ -149,13 +151,8 @@ class App:
             try:
                 yield app
             finally:
-                engine.stop_all()
                 with anyio.CancelScope(shield=True):
-                    await upstream.close()
-                    await direct.close()
-                    await gateway.close()
-                    engine.admission.close()
-                    await engine.keeper.close()
+                    await ended(engine, upstream, direct, gateway)
 
     # -- its life
 
@@ -215,6 +212,16 @@ class App:
     def _grant(self, requested: list[str] | None, _peer_pid: int | None) -> list[str]:
         wanted = DEFAULT_SCOPES if requested is None else requested
         return [scope for scope in wanted if scope in self.config.security.grantable_scopes]
+
+
+async def ended(engine: Engine, upstream: ClaudeCode, direct: MessagesApi, gateway: Gateway) -> None:
+    """End everything that runs, in the order in which one uses the other."""
+    engine.stop_all()
+    await upstream.close()
+    await direct.close()
+    await gateway.close()
+    engine.admission.close()
+    await engine.keeper.close()
 
 
 def resident_bytes() -> int | None:

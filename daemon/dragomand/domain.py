@@ -160,14 +160,18 @@ class Engine:
         await self.limit_settings.load()
         await self.budgets.load()
         await self.keeper.load()
-        replay(self.admission, self.auth.credential, await store.turns_started(time.time() - HOUR_S))
+        direct = self.auth.direct_credential
+        shared = direct == self.auth.credential
+        since = time.time() - HOUR_S
+        started = await store.turns_started(since, upstream=None if shared else "claude_code")
+        replay(self.admission, self.auth.credential, started)
+        if not shared:
+            replay(self.admission, direct, await store.turns_started(since, upstream="messages_api"))
 
     def overhear(self, heard: LimitsHeard) -> None:
-        """Take what Claude Code says of limits. Of calls through the gateway the gateway says more."""
+        """Take what Claude Code says of limits; of calls through the gateway the gateway alone says it."""
         self.provider_limits.hear(heard)
-        if self.auth.api_key() is None:
-            models = family_of(heard.model)
-            self.admission.hearing.overheard(self.auth.credential, models, heard)
+        self.admission.hearing.overheard(self.auth.credential, family_of(heard.model), heard)
 
     def stop_all(self) -> None:
         """End every turn, queue place, question and process; each turn still gets its terminal event."""

@@ -42,7 +42,11 @@ class Attempts:
             sink(UserMessage(item_id=message_id, content=told))
             outcome = await self._ask(ask, told, message_id, sink)
         else:
-            self._made.append(OutputAttempt(usage=outcome.usage, cost_usd=outcome.cost_usd))
+            failure = outcome.failure
+            if failure is None or not failure.unsent:
+                self._made.append(OutputAttempt(usage=outcome.usage, cost_usd=outcome.cost_usd))
+            elif self._made:  # what came before was sent: all of it must not be carried out again
+                outcome = replace(outcome, failure=replace(failure, unsent=False))
         return replace(outcome, usage=self._usage(), cost_usd=self._cost())
 
     async def _ask(self, ask: Ask, prompt: Prompt, message_id: str, sink: EventSink) -> TurnOutcome:

@@ -93,16 +93,17 @@ class Budgets:
 
     # -- before a turn
 
-    async def allow(self, payment: Payment, caller: Caller) -> None:
+    async def allow(self, payment: Payment, caller: Caller, timeout_s: float | None = None) -> None:
         """Return if a turn may be begun as far as money goes; where a cap forbids it, ask *caller*'s person.
 
-        Raises `budget_exhausted`.
+        They are waited for as long as the turn may wait (*timeout_s*). Raises `budget_exhausted`.
         """
         self.caps.expire(self._clock())
         await self._know(self._scopes(payment))
         refused = self._refusal(payment)
         if refused is not None:
-            await self._ask(refused, payment, caller)
+            most_s = self._ask_timeout_s
+            await self._ask(refused, payment, caller, most_s if timeout_s is None else min(most_s, timeout_s))
             refused = self._refusal(payment)
         if refused is not None:
             raise self._error(refused, payment)
@@ -227,31 +228,34 @@ class Budgets:
                 return Refused(scope, state.cap, state.spent, state.reserved, state.resets_at)
         return None
 
-    async def _ask(self, refused: Refused, payment: Payment, caller: Caller) -> None:
+    async def _ask(self, refused: Refused, payment: Payment, caller: Caller, within_s: float) -> None:
         """Ask whether the cap is raised; of many whom it stops, one asks, the others wait for the answer."""
         asked = self._asking.get(refused.scope)
         if asked is not None:
-            await asked.wait()
+            with anyio.move_on_after(within_s):
+                await asked.wait()
             return
         if caller.budget_asker is None or "approve" not in caller.scopes:
             return
         done = self._asking[refused.scope] = anyio.Event()
         try:
-            await self._ask_person(refused, payment, caller)
+            await self._ask_person(refused, payment, caller, within_s)
         finally:
             del self._asking[refused.scope]
             done.set()
 
-    async def _ask_person(self, refused: Refused, payment: Payment, caller: Caller) -> None:
+    async def _ask_person(
+        self, refused: Refused, payment: Payment, caller: Caller, within_s: float
+    ) -> None:
         assert caller.budget_asker is not None
         question = BudgetRaiseParams(
             budget=_told(self._ledger.look(refused.scope, self._clock())),
             needed_usd=self._estimate(payment) / MICRO,
             session_id=payment.session_id,
-            expires_at=self._clock() + self._ask_timeout_s,
+            expires_at=self._clock() + within_s,
         )
         limit = None
-        with anyio.move_on_after(self._ask_timeout_s):
+        with anyio.move_on_after(within_s):
             try:
                 limit = (await caller.budget_asker(question)).limit_usd
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the client, the answer is no

@@ -267,7 +267,7 @@ class Queries:
         asked = self._asked(submission, params, session, choice, timeout_ms, payment)
         waiting = telling(caller, session_id, asked.turn_id, channel.publish, self._clock)
         try:
-            await self._budgets.allow(payment, caller)
+            await self._budgets.allow(payment, caller, asked.timeout_s)
             async with self._admission.admit(asked, waiting) as permit:
                 if deadline is None:  # of a batch: it begins now
                     deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)

@@ -305,17 +305,10 @@ class Runs:
             if turn is None:
                 return Payer(caller.id, caller.name, priority=priority, models=models)
             who, session_id = turn.caller, turn.session.session_id
-            most = options.max_budget_usd
             return Payer(
-                who.id,
-                who.name,
-                turn.turn_id,
-                priority,
-                session_id,
-                models,
-                max_cost_usd=most,
-                waiting=self._tell(turn),
-            )
+                who.id, who.name, turn.turn_id, priority, session_id, models,
+                max_cost_usd=options.max_budget_usd, waiting=self._tell(turn),
+            )  # fmt: skip
 
         self._calls.charge(access.grant_id, payer)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import anyio
 import msgspec
-from dragoman_protocol.stream import StreamSendParams, TurnCompleted
+from dragoman_protocol.stream import Event, StreamSendParams, TurnCompleted
 
 from dragomand.store.store import Store
 
@@ -50,6 +50,15 @@ class Accepted:
         """Nothing is known yet."""
         self.event = anyio.Event()
         self.error: EngineError | None = None
+
+    def before(self, publish: Callable[[Event], None]) -> Callable[[Event], None]:
+        """Return what publishes an event of a message that is taken by then."""
+
+        def publish_taken(event: Event) -> None:
+            self.event.set()
+            publish(event)
+
+        return publish_taken
 
     def refuse(self, error: EngineError, turn: Turn) -> None:
         """Tell whoever waits; after the turn's id was given out, tell whoever watches."""

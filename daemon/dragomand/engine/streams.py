@@ -10,13 +10,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 from anyio.abc import TaskGroup
-from dragoman_protocol.stream import StreamOpenParams, StreamSendParams
+from dragoman_protocol.stream import Event, StreamOpenParams, StreamSendParams
 
 from dragomand.store.errors import DuplicateMessageError
 from dragomand.upstream.interface import UpstreamRun
 
 from . import options, stream_sends
-from .admission import Admission, Permit, Told, WaitingSink
+from .admission import Admission, Permit
 from .agents import Agents
 from .asking import payment_of, spend_of, telling, turn_asked
 from .auth import Auth
@@ -306,14 +306,8 @@ class Streams:
     async def _admit_and_execute(
         self, stream: StreamLife, opened: OpenStream, turn: Turn, accepted: Accepted
     ) -> TurnEnd:
-        tell = telling(turn.caller, stream.session_id, turn.turn_id, opened.channel.publish, self._clock)
-
-        def waiting(told: Told) -> None:
-            accepted.event.set()
-            tell(told)
-
         async with AsyncExitStack() as door:
-            permit = await self._admit(door, stream, turn, waiting)
+            permit = await self._admit(door, stream, turn, accepted.before(opened.channel.publish))
             if isinstance(permit, EngineError) and not accepted.event.is_set():
                 raise permit
             end = await self._execute(stream, opened, turn, permit, accepted)
@@ -321,12 +315,12 @@ class Streams:
             return end
 
     async def _admit(
-        self, door: AsyncExitStack, stream: StreamLife, turn: Turn, waiting: WaitingSink
+        self, door: AsyncExitStack, stream: StreamLife, turn: Turn, publish: Callable[[Event], None]
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
         above = self._runs.turn_above(turn.caller)
-        tree_id = self._budgets.tree_below(above)
-        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params, tree_id)
+        tree = self._budgets.tree_below(above)
+        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params, tree)
         asked = turn_asked(
             turn.caller,
             turn.session,
@@ -337,12 +331,13 @@ class Streams:
             parent=above,
             reserve=lambda: self._budgets.reserve(payment),
         )
+        waiting = telling(turn.caller, stream.session_id, turn.turn_id, publish, self._clock)
         turn.queueing = anyio.CancelScope()
         if turn.stopped is not None:
             turn.queueing.cancel()
         with turn.queueing:
             try:
-                await self._budgets.allow(payment, turn.caller)
+                await self._budgets.allow(payment, turn.caller, asked.timeout_s)
                 permit = await door.enter_async_context(self._admission.admit(asked, waiting))
                 turn.spend = spend_of(permit)
                 return permit

@@ -135,11 +135,13 @@ def charged(connection: sqlite3.Connection, group: Grouping | None, key: str, si
     return total
 
 
-def started_since(connection: sqlite3.Connection, since: float, limit: int) -> list[float]:
+def started_since(
+    connection: sqlite3.Connection, since: float, limit: int, upstream: str | None = None
+) -> list[float]:
     """Return when the newest *limit* turns since *since* began, oldest first; rates are restored from it.
 
     A call of another program (`gateway`) is no turn.
     """
     sql = "SELECT started_at FROM spend WHERE started_at >= ? AND upstream <> 'gateway' "
-    sql += "ORDER BY started_at DESC LIMIT ?"
-    return [at for (at,) in connection.execute(sql, (since, limit))][::-1]
+    sql += "AND (?2 IS NULL OR upstream = ?2) ORDER BY started_at DESC LIMIT ?3"
+    return [at for (at,) in connection.execute(sql, (since, upstream, limit))][::-1]

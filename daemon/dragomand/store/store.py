@@ -299,9 +299,11 @@ class Store:
         """Return what was charged since `since` to those whose `group` is `key`; to all without a group."""
         return await self._commits.read(lambda db: spending.charged(db, group, key, since))
 
-    async def turns_started(self, since: float, *, limit: int = 10_000) -> list[float]:
-        """Return when turns began since `since`, oldest first, the newest `limit`."""
-        return await self._commits.read(lambda db: spending.started_since(db, since, limit))
+    async def turns_started(
+        self, since: float, *, limit: int = 10_000, upstream: str | None = None
+    ) -> list[float]:
+        """Return when turns (of one `upstream`) began since `since`, oldest first, the newest `limit`."""
+        return await self._commits.read(lambda db: spending.started_since(db, since, limit, upstream))
 
     async def counts(self) -> dict[str, int]:
         """Return the number of `sessions`, `turns` and `items`, and the `bytes` that the files take."""

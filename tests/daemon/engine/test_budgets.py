@@ -396,6 +396,28 @@ async def test_asking_has_an_end(house: House, monkeypatch: pytest.MonkeyPatch) 
         await house.start(who=caller(silent))
 
 
+async def test_a_turn_that_may_not_wait_so_long_asks_no_longer(house: House) -> None:
+    asked: list[BudgetRaiseParams] = []
+
+    async def silent(question: BudgetRaiseParams) -> BudgetRaiseResult:
+        asked.append(question)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    await house.again(hour=0.5)
+    await house.turn(0.6)
+    with anyio.fail_after(15):
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+
+                async def refused() -> None:
+                    with pytest.raises(EngineError, match="is spent"):
+                        await house.budgets.allow(ALICE, caller(silent), 0.01)
+
+                group.start_soon(refused)
+    assert [question.expires_at for question in asked] == [START + 0.01]
+
+
 # -- listing
 
 

@@ -485,3 +485,24 @@ async def test_one_that_is_stopped_while_its_next_process_starts_asks_it_nothing
         assert (await kit.ended(query)).kind == "request_cancelled"
         assert sum(run.turns for run in engine.upstream.runs) == 1
         engine.check_idle()
+
+
+@pytest.mark.parametrize("dies", ["before the first", "before the second"])
+async def test_attempts_at_a_schema_on_a_process_that_dies_unnoticed(kit: Any, dies: str) -> None:
+    async def unsent(turn: Any) -> TurnOutcome:
+        turn.run.alive = False
+        return TurnOutcome(status="failed", failure=Failure("crash", "it had died", unsent=True))
+
+    async with kit.engine() as engine:
+        answers = [kit.answering("no number", cost_usd=0.25), kit.answering("7", cost_usd=0.5)]
+        first = dies == "before the first"
+        engine.upstream.scripts += [unsent, *answers] if first else [answers[0], unsent, answers[1]]
+        work = engine.queries.run(engine.params(output_schema={"type": "integer"}), kit.caller())
+        if first:
+            result = await work
+            assert (result.structured.value, result.cost_usd) == (7, 0.75)
+            assert len(result.structured.attempts) == 2
+        else:
+            await kit.refused("claude_crashed", work)
+            assert len(engine.upstream.prompts) == 2, "what was sent is not sent again"
+        engine.check_idle()

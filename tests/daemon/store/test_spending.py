@@ -92,6 +92,8 @@ async def test_since(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert (await store.spent(20.0)).turns == 3
     assert await store.turns_started(20.0) == [20.0, 30.0], "a program's call is no turn"
     assert await store.turns_started(0.0, limit=1) == [30.0]
+    assert await store.turns_started(0.0, upstream="messages_api") == []
+    assert await store.turns_started(15.0, upstream="claude_code") == [20.0, 30.0]
     assert [sums.turns for _, sums in await store.spent_by("client", since=30.0)] == [1]
     await store.close()
 

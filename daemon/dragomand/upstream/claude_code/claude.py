@@ -296,6 +296,7 @@ class ClaudeCode:
             run.close_soon()
             raise
         self._unrehearsable = start.world
+        self._machinery()[1].forget(recipe)
         await run.close()
         raise UpstreamError(Failure("protocol", "This Claude Code cannot take a turn back."))
 

@@ -149,6 +149,10 @@ class Pool:
         self._balance_in(max(1.0, 2 * delay))  # a long turn: others may ask meanwhile
         return over
 
+    def forget(self, recipe: Recipe) -> None:
+        """It turned out that no spare can be made by *recipe*: keep none in stock."""
+        self._demands.pop(recipe.key, None)
+
     def count(self, what: Literal["warm", "cold"] | EndReason) -> None:
         """Count something that happened."""
         self.counts[what] = self.counts.get(what, 0) + 1

@@ -241,6 +241,7 @@ async def test_a_claude_code_that_cannot_do_it_is_found_out_once(place: Place) -
     run = await upstream.open(place.world.spec(), place.world.deny)
     await run.close()
     await place.world.until(lambda: upstream.pool().ended == {"failed": 1})
+    assert upstream.pool().keys == 0, "none of that kind is tried again"
     await place.world.until(lambda: not upstream._runs)
     run = await place.warm(upstream)
     assert not run.rehearsed
