@@ -132,6 +132,8 @@ def environment(home: Path, url: str) -> dict[str, str]:
         "CLAUDE_CONFIG_DIR": str(home / ".claude"),
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": KEY,
+        "DRAGOMAN_LIMITS__QUERIES_PER_MINUTE": "0",
+        "DRAGOMAN_LIMITS__QUERIES_PER_HOUR": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
     }

@@ -5,13 +5,13 @@ from typing import Any
 
 from dragoman_protocol.limits import ClientShare
 
-from dragomand.config import Config, settings
 from dragomand.engine.admission import DoorSettings, Share
 from dragomand.engine.limit_settings import Known
+from dragomand.settings import Config, settings
 
 SECTIONS = ("limits", "breaker", "retry", "budget")
 """Whose settings the door and the budgets know."""
-_ONLY_AT_THE_START = frozenset({"limits.queueTimeoutMs", "retry.budget", "budget.askTimeoutMs"})
+_ONLY_AT_THE_START = frozenset({"limits.queueTimeoutMs", "budget.askTimeoutMs"})
 
 
 def values_of(config: Config) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def door_settings(
         half_open_requests=values["breaker.halfOpenRequests"],
         success_threshold=values["breaker.successThreshold"],
         attempts=values["retry.maxAttempts"],
+        retry_budget=values["retry.budget"],
         clients={name: _share(each) for name, each in (clients or {}).items()},
     )
 

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from dragomand.app import App
-from dragomand.config import Config
 from dragomand.life import Life
 from dragomand.process.listen import Listener
 from dragomand.process.lock import InstanceLock
 from dragomand.process.paths import Paths
 from dragomand.process.signals import Signals
+from dragomand.settings import Config
 from dragomand.telemetry.logging import close_logging, configure_logging, reopen_logging
 from dragomand.telemetry.redaction import secrets_of
 

@@ -90,7 +90,7 @@ RULES = (
     Rule("dragomand.process", ("dragomand.process", "dragoman.locate", "dragoman.launch")),
     Rule(
         "dragomand.telemetry",
-        ("dragomand.telemetry", "dragomand.config", "dragomand.process", "dragoman.locate"),
+        ("dragomand.telemetry", "dragomand.settings", "dragomand.process", "dragoman.locate"),
     ),
 )  # fmt: skip
 """What is not in a room (`app`, `life`, `run`, `config`) is held by the other rules alone."""

@@ -17,8 +17,6 @@ from house_tree import ROOT, house
 
 LONG_FILES = {
     "clients/python/dragoman/stubs.py": "generated",
-    "daemon/dragomand/app.py": "the composition root: it grows by a line with every part",
-    "daemon/dragomand/config.py": "every setting with its explanation, and how they are read",
 }
 
 LONG_FUNCTIONS: dict[str, str] = {
@@ -47,6 +45,26 @@ TESTED_ELSEWHERE = {
     "clients/python/dragoman/cli/demo.py": ("tests/process/test_demo.py", "a program that checks itself"),
     "daemon/dragomand/__main__.py": ("tests/process/test_start.py", "run as a program there"),
     "daemon/dragomand/app.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
+    "daemon/dragomand/domain.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
+    "daemon/dragomand/outside.py": ("tests/transcripts/test_transcripts.py", "each needs all of it"),
+    "daemon/dragomand/settings.py": ("tests/daemon/test_config_doc.py", "declarations, which are read there"),
+    "daemon/dragomand/engine/asking.py": ("tests/daemon/engine/test_queries.py", "every query goes there"),
+    "daemon/dragomand/engine/call.py": ("tests/daemon/engine/test_calls.py", "what its owner hands out"),
+    "daemon/dragomand/engine/notices.py": ("tests/daemon/handlers/test_notices.py", "one union"),
+    "daemon/dragomand/engine/query_limits.py": ("tests/daemon/engine/test_query_ends.py", "held there"),
+    "daemon/dragomand/engine/spend.py": ("tests/daemon/engine/test_budgets.py", "what its owner hands out"),
+    "daemon/dragomand/engine/turn_end.py": ("tests/daemon/engine/test_query_ends.py", "every way to end"),
+    **dict.fromkeys(
+        (
+            f"daemon/dragomand/engine/admission/{name}.py"
+            for name in ("__init__", "lane", "permit", "refusals", "settings")
+        ),
+        ("tests/daemon/engine/admission/test_line.py", "parts of a line; none does anything alone"),
+    ),
+    **dict.fromkeys(
+        (f"daemon/dragomand/engine/admission/{name}.py" for name in ("call_gate", "pool", "turn_gate")),
+        ("tests/daemon/engine/admission/test_door.py", "what they decide shows in who is let in"),
+    ),
     "daemon/dragomand/run.py": ("tests/process/test_stop.py", "run in a process of its own"),
     "daemon/dragomand/upstream/interface.py": ("tests/daemon/engine/test_turn.py", "declarations only"),
     "daemon/dragomand/upstream/claude_code/__init__.py": (

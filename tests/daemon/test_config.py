@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from dragoman.locate import Paths, find_paths
-from dragomand.config import Config, ConfigError, load, read_api_key, settings
+from dragomand.config import ConfigError, load, read_api_key
+from dragomand.settings import Config, settings
 
 
 @pytest.fixture

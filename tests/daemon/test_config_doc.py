@@ -3,7 +3,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from dragomand import config, config_doc
+from dragomand import config_doc, settings
 
 
 def test_the_page_is_current() -> None:
@@ -12,14 +12,14 @@ def test_the_page_is_current() -> None:
 
 def test_the_page_has_every_setting_with_its_explanation() -> None:
     rows = [line for line in config_doc.page().splitlines() if line.startswith("| `")]
-    every = list(config.settings())
+    every = list(settings.settings())
     assert len(rows) == len(every)
     for row, setting in zip(rows, every, strict=True):
         assert f"`{setting.key}`" in row
         assert f"`{setting.variable}`" in row
         explanation = row.rsplit("|", 2)[1].strip()
         assert explanation.endswith(".")
-        assert explanation in " ".join(inspect.getsource(config).split())
+        assert explanation in " ".join(inspect.getsource(settings).split())
 
 
 def test_it_writes_the_page_and_tells_what_is_stale(
@@ -40,7 +40,7 @@ def test_it_writes_the_page_and_tells_what_is_stale(
 
 
 def test_every_field_has_a_docstring() -> None:
-    tree = ast.parse(inspect.getsource(config))
+    tree = ast.parse(inspect.getsource(settings))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.endswith("Settings"):
             fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]

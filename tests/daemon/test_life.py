@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from dragoman.locate import Paths, connect, find_paths, read_record
 from dragomand.app import App
-from dragomand.config import Config, DaemonSettings
 from dragomand.life import Life
 from dragomand.process.listen import bind
 from dragomand.process.lock import InstanceLock
 from dragomand.process.paths import prepare
+from dragomand.settings import Config, DaemonSettings
 from dragomand.transport.socket import SocketServer
 
 LIMIT_S = 20

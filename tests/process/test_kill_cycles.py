@@ -62,6 +62,7 @@ def env(tmp_path: Path) -> Iterator[dict[str, str]]:
             "XDG_RUNTIME_DIR": str(tmp_path / "run"),
             "ANTHROPIC_BASE_URL": sim.url,
             "ANTHROPIC_API_KEY": KEY,
+            "DRAGOMAN_LIMITS__QUERIES_PER_MINUTE": "0",  # kills are no way round it, and there are many here
         }
         yield env
         pid = locate.read_record(locate.find_paths(env)).get("pid")

@@ -94,6 +94,7 @@ def test_forty_in_flight_and_a_third_of_them_killed_or_stopped(warm_home: Any, s
     warm_home.env |= {
         "DRAGOMAN_LIMITS__MAX_RUNNING": str(MANY),
         "DRAGOMAN_LIMITS__MAX_CALLS": str(MANY + 1),
+        "DRAGOMAN_LIMITS__CALLS_AT_START": str(MANY + 1),
         "DRAGOMAN_CLAUDE__STALL_TIMEOUT_MS": str(STALL_MS),
         "DRAGOMAN_LIMITS__QUEUE_TIMEOUT_MS": "300000",
     }

@@ -38,7 +38,10 @@
         │   ├── QueueTimeoutError        queue_timeout
         │   ├── DeadlineExceededError    deadline_exceeded
         │   ├── ThrottledError           throttled
-        │   └── QuotaExhaustedError      quota_exhausted
+        │   ├── QuotaExhaustedError      quota_exhausted
+        │   ├── RateLimitedError         rate_limited
+        │   ├── CircuitOpenError         circuit_open
+        │   └── BudgetExhaustedError     budget_exhausted
         ├── UpstreamError                Claude's side failed
         │   ├── SchemaMismatchError      schema_mismatch
         │   ├── UpstreamOverloadedError  upstream_overloaded
@@ -205,6 +208,18 @@ class ThrottledError(LimitError):
 
 class QuotaExhaustedError(LimitError):
     """The account's usage limit is reached; `data.resets_at` says until when, where it is known."""
+
+
+class RateLimitedError(LimitError):
+    """A limit of calls or tokens a minute would not let the turn begin before its deadline."""
+
+
+class CircuitOpenError(LimitError):
+    """Claude's provider failed too often lately, so it is left alone; `data.retry_after_ms` says how long."""
+
+
+class BudgetExhaustedError(LimitError):
+    """A budget is spent; `data.scope` says which, `data.resets_at` until when, where it begins anew."""
 
 
 class UpstreamError(RequestError):

@@ -12,22 +12,20 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dragoman_protocol.limits import CallCounts, ClientCounts, TurnCounts
 from dragoman_protocol.session import Usage
 
-from dragomand.policy.fair_queue import Priority
-from dragomand.upstream.interface import Failure
-from dragomand.upstream.limits_heard import LimitsHeard
-
-from .admission import ANY_MODELS, Admission, Asked, Permit, WaitingSink, family_of, untold
+from .admission import Admission, Asked, WaitingSink, family_of, untold
 from .admission.asked import Reservation
-from .budgets import Budgets, Payment, Spend
+from .budgets import Budgets
+from .call import NOBODY, Call, Grant, Payer
 from .errors import EngineError
 from .provider_limits import ProviderLimits
 from .retries import Retries
+from .spend import Payment, Spend
 
 BEARER_PREFIX = "dragoman"
 MOST_CLIENTS = 256
@@ -35,104 +33,10 @@ MOST_CLIENTS = 256
 MOST_TURNS = 64
 """How many turns' counts are kept, those that called last."""
 
+MOST_QUOTAS = 10
+"""So often one call waits for a quota to return, and finds another one used up."""
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Payer:
-    """Whose call it is."""
-
-    client: str
-    name: str = ""
-    turn_id: str | None = None
-    priority: Priority = "interactive"
-    session_id: str | None = None
-    models: str = ANY_MODELS
-    """The family of models that its turn asked for."""
-    credential: str = "apiKey"
-    """Which credential pays."""
-    max_cost_usd: float | None = None
-    """What the turn's calls may cost together, as far as their cost is known."""
-    program: bool = False
-    """Whether it is a program with a token of its own, whose calls belong to no turn."""
-
-
-NOBODY = Payer("daemon", "a process that nobody uses yet")
-
-
-@dataclass(slots=True)
-class Grant:
-    """The right to make calls, until it is revoked."""
-
-    grant_id: str
-    digest: bytes = field(repr=False)
-    payer: Callable[[], Payer]
-    """Whose calls they are at this moment."""
-    name: str | None
-    """The label of a program's token; None for a run of Claude Code."""
-    created_at: float
-    tcp: bool = False
-    """Whether it is good on a port of the loopback interface, beside the private socket."""
-    counts: CallCounts = field(default_factory=CallCounts)
-    rehearsal: str | None = None
-    """While it is set, nothing is passed on: what contains this is answered with it."""
-    cuts: set[Callable[[], None]] = field(default_factory=set)
-    """Called when it is revoked: each ends a connection that uses it."""
-    failure: Failure | None = None
-    """Why the newest of its calls that failed did; None: none has."""
-
-
-class Call:
-    """One admitted call. Whoever carries it out notes what the answer says; nothing noted is a failure."""
-
-    __slots__ = (
-        "_door", "_heard", "_limits", "_permit", "begun", "cost_usd", "failure", "finished", "status",
-        "unasked", "usage",
-    )  # fmt: skip
-
-    def __init__(self, limits: ProviderLimits, door: Admission, permit: Permit) -> None:
-        """Begin; nothing is known yet."""
-        self._limits = limits
-        self._door = door
-        self._permit = permit
-        self._heard: Failure | None = None
-        self.status: int | None = None
-        """HTTP status of the answer."""
-        self.usage: Usage | None = None
-        """What the answer says it took; None while it has not."""
-        self.failure: Failure | None = None
-        """Why the provider refused it, where it did and said so."""
-        self.finished = False
-        """Whether the answer came to its end."""
-        self.cost_usd: float | None = None
-        """What it cost, estimated; None: unknown."""
-        self.unasked = False
-        """Whether the provider was never asked, so that there is nothing to count."""
-        self.begun = False
-        """Whether something of the answer has been passed on: then it is not made once more."""
-
-    @property
-    def reservation(self) -> Reservation | None:
-        """The money that was put aside for it."""
-        return self._permit.reservation
-
-    def note_limits(self, heard: LimitsHeard) -> None:
-        """Pass on what the answer says of the provider's limits."""
-        self._limits.hear(heard)
-        self._door.hearing.of_call(self._permit, heard)
-        if heard.failure is not None:
-            self.failure = self._heard = heard.failure
-
-    def settle(self) -> None:
-        """Tell the door what became of it; the permit is given back next."""
-        permit, usage = self._permit, self.usage
-        if usage is not None:
-            permit.input_tokens = usage.input_tokens + usage.cache_creation_tokens
-            permit.output_tokens = usage.output_tokens
-        permit.sent = not self.unasked
-        permit.succeeded = self.finished and self.status is not None and self.status < 400
-        if self.failure is not None and self.failure is not self._heard:
-            self._door.hearing.failed(permit, self.failure)
 
 
 class Calls:
@@ -167,6 +71,8 @@ class Calls:
         """Called when the last grant was revoked."""
         self.limits = limits or ProviderLimits()
         """What the provider says of its limits."""
+        self.unheard: frozenset[str] = frozenset()
+        """Credentials of another provider, whose limits are not these."""
 
     # -- grants
 
@@ -232,7 +138,7 @@ class Calls:
         payer = grant.payer()
         if model is not None:
             payer = replace(payer, models=family_of(model))
-        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant)
+        return _Admitted(self, payer, self._asked(payer, self._queue_timeout_s), grant, payer.waiting)
 
     def call_of(self, payer: Payer, waiting: WaitingSink) -> AbstractAsyncContextManager[Call]:
         """Like `call`, for one that the daemon itself makes for the turn of *payer*; *waiting* is told of it.
@@ -250,12 +156,17 @@ class Calls:
         return _Admitted(self, payer, asked, waiting=waiting, counted=False)
 
     async def carry_out(
-        self, admit: Callable[[], AbstractAsyncContextManager[Call]], once: Callable[[Call], Awaitable[T]]
+        self,
+        admit: Callable[[], AbstractAsyncContextManager[Call]],
+        once: Callable[[Call], Awaitable[T]],
+        *,
+        patient: bool = False,
     ) -> T:
         """Make a call, and once more while it fails, nothing has been passed on, and retries are left.
 
-        *admit* waits for each attempt's permit, *once* makes it and notes what became of it. Returns what the
-        last attempt returned. Raises what *once* raises, and `EngineError` if the first is not admitted.
+        *admit* waits for each attempt's permit, *once* makes it and notes what became of it. Who is *patient*
+        waits at the door until a used up quota returns. Returns what the last attempt returned. Raises what
+        *once* raises, and `EngineError` if the first is not admitted.
         """
         failed = 0
         result: T | None = None
@@ -269,7 +180,10 @@ class Calls:
                 return result  # type: ignore[return-value]  # there was a first attempt
             failure = call.failure
             failed += 1
-            if failure is None or call.begun or not await self.retries.again(failure, failed):
+            if failure is None or call.begun:
+                return result
+            parked = patient and failure.category == "quota" and failed < MOST_QUOTAS
+            if not parked and not await self.retries.again(failure, failed):
                 return result
 
     def overspent(self, payer: Payer) -> float | None:
@@ -377,7 +291,9 @@ class _Admitted:
 
     async def __aenter__(self) -> Call:
         permit = await self._entry.__aenter__()
-        self._call = call = Call(self._calls.limits, self._calls.admission, permit)
+        calls = self._calls
+        limits = None if self._payer.credential in calls.unheard else calls.limits
+        self._call = call = Call(limits, calls.admission, permit)
         return call
 
     async def __aexit__(self, *raised: Any) -> None:

@@ -168,6 +168,22 @@ class StreamLife:
     changed: anyio.Event = field(default_factory=anyio.Event)
     """Set when it may have become unused, or begins to close."""
 
+    @property
+    def occupied(self) -> bool:
+        """Whether a turn runs in it, or somebody uses its process."""
+        return self.turn is not None or self.used
+
+    def check_free(self) -> None:
+        """Raise `session_busy` if something happens in it."""
+        if self.occupied:
+            raise EngineError(
+                "session_busy",
+                "A turn of this session is running: wait for its turnCompleted, "
+                "or stop it with stream/interrupt.",
+                session_id=self.session_id,
+                turn_id=None if self.turn is None else self.turn.turn_id,
+            )
+
     def close(self) -> None:
         """Begin to end it: no more turns, and no start that is not complete."""
         self.closing.set()

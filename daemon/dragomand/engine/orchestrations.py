@@ -5,7 +5,9 @@ holds at most `maxConcurrent` places at the door, and where the door is full it 
 """
 
 import math
+import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 from dragoman_protocol.orchestrate import (
@@ -32,9 +34,12 @@ OutcomeSink = Callable[[OrchestrateOutcome], None]
 class Orchestrations:
     """Runs plans on the same door as everything else."""
 
-    def __init__(self, queries: Queries) -> None:
-        """Run the items of plans as *queries*."""
+    def __init__(
+        self, queries: Queries, new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+    ) -> None:
+        """Run the items of plans as *queries*; *new_id* names a plan's tree."""
         self._queries = queries
+        self._new_id = new_id
 
     async def parallel(
         self,
@@ -53,6 +58,8 @@ class Orchestrations:
         self._queries.check_plan(params.cwd)
         outcomes: list[OrchestrateOutcome | None] = [None] * len(params.items)
         places = anyio.Semaphore(params.max_concurrent)
+        if caller.tree_id is None:
+            caller = replace(caller, tree_id=self._new_id())
 
         async def run(index: int, item: OrchestrateItem) -> None:
             async with places:

@@ -8,7 +8,6 @@ ones get the stored answer.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -21,9 +20,9 @@ from dragomand.store.rows import SessionRow
 from dragomand.upstream.interface import UpstreamRun
 
 from . import answers, options, working_directory
-from .admission import Admission, Told
+from .admission import Admission, Asked
 from .agents import Agents
-from .asking import payment_of, spend_of, turn_asked
+from .asking import payment_of, spend_of, telling, turn_asked
 from .auth import Auth
 from .budgets import Budgets
 from .caller import Caller
@@ -31,9 +30,11 @@ from .channel import Subscriber
 from .deadline import Deadline
 from .errors import EngineError
 from .inheritance import Inheriting
+from .query_limits import QueryLimits
 from .runs import OpenRun, Runs
 from .session_choice import SessionChoice, goes_on_from
 from .sessions import Sessions
+from .spend import Payment
 from .structured import OutputSchema
 from .submissions import Submission
 from .turn import Turn, TurnEnd
@@ -42,16 +43,6 @@ from .upstream_choice import Choice, choose
 
 STOP_PATIENCE_S = 13.0
 """How long, in seconds, one who cancelled waits for the turn's end: an interrupt, then the closing ladder."""
-
-
-@dataclass(slots=True)
-class QueryLimits:
-    """What a query may take; milliseconds."""
-
-    timeout_ms: int
-    queue_timeout_ms: int
-    roots: list[str]
-    allowed_env: list[str]
 
 
 class Queries:
@@ -235,7 +226,7 @@ class Queries:
         return await answers.replay(self._sessions.store, turn)
 
     async def _run(self, submission: Submission) -> QueryRunResult:
-        timeout_ms = self._timeout_ms(submission)
+        timeout_ms = self._limits.time_of(submission.params, submission.timeout_ms)
         deadline = None if timeout_ms is None else Deadline(timeout_ms / 1000)
         output = await self._output(submission.params)
         session_id = self._choice.id_for(submission.params)
@@ -259,47 +250,29 @@ class Queries:
         timeout_ms: int | None,
         output: OutputSchema | None,
     ) -> QueryRunResult:
-        params, caller = submission.params, submission.caller
-        choice = choose(
-            params,
-            cwd=params.cwd,
-            bound=await self._choice.upstream_of(params),
-            has_key=self._auth.can_ask_directly,
-            provider=self._auth.direct_provider,
-            refusal=self._auth.claude_code_refusal,
-            missing=self._auth.no_direct_answer,
+        caller = submission.caller
+        choice = await self._choose(submission.params)
+        params, after = await self._inheriting.whole(
+            submission.params, caller, goes_on_from(submission.params)
         )
-        needs_cwd = choice.upstream == "claude_code"
-        params, after = await self._inheriting.whole(params, caller, goes_on_from(params))
         session = await self._choice.row_for(
-            params, session_id, caller, params.prompt, needs_cwd=needs_cwd
+            params, session_id, caller, params.prompt, needs_cwd=choice.upstream == "claude_code"
         )
         submission.in_session(session_id)
         channel = self._sessions.channel_of(session)
         channel.unborn = params.fork is not None
         submission.in_channel(channel)
-        turn_id = self._new_id()
-        payment = payment_of(caller, session, choice.upstream, params)
-        await self._budgets.allow(payment, caller)
-        asked = turn_asked(
-            caller,
-            session,
-            turn_id,
-            model=params.model,
-            credential=self._auth.credential if needs_cwd else self._auth.direct_credential,
-            timeout_s=self._queue_timeout_s(params, timeout_ms),
-            priority=params.priority,
-            reserve=lambda: self._budgets.reserve(payment),
-        )
-
-        def waiting(told: Told) -> None:
-            channel.publish(told.event(self._clock()))
-
+        tree_id = self._budgets.tree_below(self._runs.turn_above(caller))
+        payment = payment_of(caller, session, choice.upstream, params, tree_id)
+        asked = self._asked(submission, params, session, choice, timeout_ms, payment)
+        waiting = telling(caller, session_id, asked.turn_id, channel.publish, self._clock)
         try:
+            await self._budgets.allow(payment, caller)
             async with self._admission.admit(asked, waiting) as permit:
                 if deadline is None:  # of a batch: it begins now
                     deadline = Deadline((submission.timeout_ms or self._limits.timeout_ms) / 1000)
-                turn = self._turn(submission, session, deadline, choice, output, turn_id)
+                turn = self._turn(submission, session, deadline, choice, output, asked.turn_id or "")
+                turn.waits_freely = timeout_ms is None
                 turn.spend = spend_of(permit)
                 submission.begin(turn)
                 await self._choice.begin(session, params, after)
@@ -318,22 +291,56 @@ class Queries:
             start=turn.start,
         )
 
+    async def _choose(self, params: QueryRunParams) -> Choice:
+        return choose(
+            params,
+            cwd=params.cwd,
+            bound=await self._choice.upstream_of(params),
+            has_key=self._auth.can_ask_directly,
+            provider=self._auth.direct_provider,
+            refusal=self._auth.claude_code_refusal,
+            missing=self._auth.no_direct_answer,
+        )
+
+    def _asked(
+        self,
+        submission: Submission,
+        params: QueryRunParams,
+        session: SessionRow,
+        choice: Choice,
+        timeout_ms: int | None,
+        payment: Payment,
+    ) -> Asked:
+        direct = choice.upstream == "messages_api"
+        return turn_asked(
+            submission.caller,
+            session,
+            self._new_id(),
+            model=params.model,
+            credential=self._auth.direct_credential if direct else self._auth.credential,
+            timeout_s=self._limits.queue_time_s(params, timeout_ms),
+            parent=self._runs.turn_above(submission.caller),
+            priority=params.priority,
+            reserve=lambda: self._budgets.reserve(payment),
+        )
+
     async def _execute(
         self, turn: Turn, params: QueryRunParams, queued_ms: int, output: OutputSchema | None
     ) -> TurnEnd:
         opened: list[OpenRun] = []
 
         async def open_run(turn: Turn) -> UpstreamRun:
-            opened.append(await self._open(turn, params, output))
-            self._runs.begin(opened[0], turn)
-            await self._runs.record(opened[0])
-            return opened[0].run
+            run = await self._open(turn, params, output)
+            opened.append(run)
+            self._runs.begin(run, turn)
+            await self._runs.record(run)
+            return run.run
 
         try:
             end = await turn.execute(
                 self._sessions.store, open_run, queued_ms=queued_ms, clock=self._clock, logger=self._logger
             )
-            for run in opened:
+            for run in opened[-1:]:  # one before it had died and got nothing
                 run.ended(end.outcome)
             return end
         finally:
@@ -387,20 +394,3 @@ class Queries:
             choice=choice,
             output=output,
         )
-
-    def _timeout_ms(self, submission: Submission) -> int | None:
-        """Return from arrival to answer; None: the default, which for a batch begins with its admission.
-
-        So a batch that is parked for hours goes on by itself.
-        """
-        params = submission.params
-        if params.timeout_ms is not None or params.priority == "batch":
-            return params.timeout_ms
-        return submission.timeout_ms or self._limits.timeout_ms
-
-    def _queue_timeout_s(self, params: QueryRunParams, timeout_ms: int | None) -> float | None:
-        given = params.queue_timeout_ms
-        if given is None and params.priority == "interactive":
-            given = self._limits.queue_timeout_ms
-        bounds = [each for each in (given, timeout_ms) if each is not None]
-        return min(bounds) / 1000 if bounds else None

@@ -1,7 +1,14 @@
 """Starts upstream runs for turns, and records what each run was (`processRun`)."""
 
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,8 +32,10 @@ from dragomand.upstream.interface import (
 )
 
 from .admission import ANY_MODELS, WaitingSink, family_of
+from .asking import telling
+from .call import Call, Payer
 from .caller import Caller
-from .calls import Calls, Payer
+from .calls import Calls
 from .errors import EngineError, from_failure, from_storage
 from .history import load_history
 from .options import to_direct_spec, to_spec
@@ -34,6 +43,9 @@ from .permissions import Permissions
 from .sessions import storage_errors
 from .structured import OutputSchema
 from .turn import Turn
+
+MOST_LINEAGES = 512
+"""Of so many clients, the newest, it is remembered whom they descend from."""
 
 
 @dataclass(slots=True)
@@ -76,12 +88,18 @@ class Runs:
         calls: Calls | None = None,
         credential: Callable[[], str] = lambda: "apiKey",
         direct_credential: Callable[[], str] = lambda: "apiKey",
+        ancestors: Callable[[int], Iterable[int]] = lambda _pid: (),
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
         What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
-        leave no record. *credential* names the one that pays, *direct_credential* that of direct calls.
+        leave no record. *credential* names the one that pays, *direct_credential* that of direct calls,
+        *ancestors* the processes that one descends from.
         """
+        self._ancestors = ancestors
+        self._live: dict[int, OpenRun] = {}
+        """Those that a turn has run on, by the pid of their outermost process."""
+        self._lineages: OrderedDict[str, frozenset[int]] = OrderedDict()
         self._credential = credential
         self._direct_credential = direct_credential
         self._upstream = upstream
@@ -173,8 +191,25 @@ class Runs:
     def begin(self, opened: OpenRun, turn: Turn) -> None:
         """From now on *turn* runs on it. Where the daemon sees no calls, the turn takes a permit as one."""
         opened.turn = turn
+        if opened.run.pid is not None:
+            self._live[opened.run.pid] = opened
         if self._calls is not None and opened.record is not None and opened.run.api_access is None:
             turn.in_one_call = partial(self._in_one_call, opened, turn)
+
+    def turn_above(self, caller: Caller) -> str | None:
+        """Return the turn in whose Claude Code process *caller* runs, which may wait for what it asks for."""
+        if not self._live or caller.peer_pid is None:
+            return None
+        lineage = self._lineages.get(caller.id)
+        if lineage is None:
+            lineage = self._lineages[caller.id] = frozenset(self._ancestors(caller.peer_pid))
+            while len(self._lineages) > MOST_LINEAGES:
+                self._lineages.popitem(last=False)
+        for pid in lineage & self._live.keys():
+            turn = self._live[pid].turn
+            if turn is not None:
+                return turn.turn_id
+        return None
 
     async def _in_one_call(
         self, opened: OpenRun, turn: Turn, talk: Callable[[], Awaitable[TurnOutcome]]
@@ -205,7 +240,7 @@ class Runs:
             return outcome
 
     def _tell(self, turn: Turn) -> WaitingSink:
-        return lambda told: turn.channel.publish(told.event(self._clock()))
+        return telling(turn.caller, turn.session.session_id, turn.turn_id, turn.sink, self._clock)
 
     def _admit_calls(self, options: AnswerOptions, turn: Turn) -> AdmitCall | None:
         calls = self._calls
@@ -221,7 +256,13 @@ class Runs:
             self._direct_credential(),
         )
         waiting = self._tell(turn)
-        return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
+        if payer.priority == "interactive":
+            return lambda attempt: calls.carry_out(lambda: calls.call_of(payer, waiting), attempt)
+
+        def admit() -> AbstractAsyncContextManager[Call]:
+            return _patiently(calls.call_of(payer, waiting), turn)
+
+        return lambda attempt: calls.carry_out(admit, attempt, patient=True)
 
     async def _open(
         self,
@@ -265,7 +306,16 @@ class Runs:
                 return Payer(caller.id, caller.name, priority=priority, models=models)
             who, session_id = turn.caller, turn.session.session_id
             most = options.max_budget_usd
-            return Payer(who.id, who.name, turn.turn_id, priority, session_id, models, max_cost_usd=most)
+            return Payer(
+                who.id,
+                who.name,
+                turn.turn_id,
+                priority,
+                session_id,
+                models,
+                max_cost_usd=most,
+                waiting=self._tell(turn),
+            )
 
         self._calls.charge(access.grant_id, payer)
 
@@ -300,6 +350,8 @@ class Runs:
 
     async def close(self, opened: OpenRun) -> None:
         """End a run and note its end, its cost, and the Claude Code session if it is another one now."""
+        for pid in [pid for pid, each in self._live.items() if each is opened]:
+            del self._live[pid]
         await opened.run.close()
         if opened.record is None:
             return
@@ -330,6 +382,15 @@ def _fork_spec(session: SessionRow, spec: RunSpec, new_id: Callable[[], str]) ->
         resume_holds=session.claude_fork_leaf_id,
         fork=True,
     )
+
+
+@asynccontextmanager
+async def _patiently(entry: AbstractAsyncContextManager[Call], turn: Turn) -> AsyncIterator[Call]:
+    """Wait at the door without a batch's time going on: a quota may take hours to return."""
+    async with AsyncExitStack() as held:
+        with turn.deadline.paused() if turn.waits_freely else nullcontext():
+            call = await held.enter_async_context(entry)
+        yield call
 
 
 async def _nobody(_question: PermissionAsk) -> PermissionAnswer:

@@ -15,10 +15,10 @@ from dragoman_protocol.stream import StreamOpenParams, StreamSendParams
 from dragomand.store.errors import DuplicateMessageError
 from dragomand.upstream.interface import UpstreamRun
 
-from . import answers, options, stream_sends
+from . import options, stream_sends
 from .admission import Admission, Permit, Told, WaitingSink
 from .agents import Agents
-from .asking import payment_of, spend_of, turn_asked
+from .asking import payment_of, spend_of, telling, turn_asked
 from .auth import Auth
 from .budgets import Budgets
 from .caller import Caller
@@ -27,7 +27,7 @@ from .deadline import Deadline
 from .errors import EngineError
 from .inheritance import Inheritance, Inheriting
 from .open_stream import OpenStream, StreamLife, StreamTimes, ends_stream
-from .queries import QueryLimits
+from .query_limits import QueryLimits
 from .runs import OpenRun, Runs
 from .session_choice import SessionChoice, goes_on_from
 from .sessions import Sessions
@@ -100,10 +100,8 @@ class Streams:
                 "Close one with stream/close.",
                 limit=self._max_open,
             )
-        session_id = self._choice.id_for(params)
-        if session_id in self._open:
-            text = "This session has an open stream already."
-            raise EngineError("session_busy", text, session_id=session_id)
+        if (session_id := self._choice.id_for(params)) in self._open:
+            raise EngineError("session_busy", "It has an open stream already.", session_id=session_id)
         stream = self._open[session_id] = StreamLife(session_id, params, caller)
         self._tasks.start_soon(self._keep, stream)
         try:
@@ -124,7 +122,9 @@ class Streams:
         """
         self._auth.require_claude_code()
         digest = stream_sends.digest(params)
-        known = self._running_message(params, digest) or await self._stored_message(params, digest)
+        known = await stream_sends.sent_before(
+            params, digest, self._sessions.store, lambda: self.turn_of(params.session_id)
+        )
         if known is not None:
             return known
         stream, opened = self._opened(params.session_id)
@@ -192,7 +192,7 @@ class Streams:
     def rest(self) -> None:
         """Memory is short: end the processes of streams in which no turn runs. They wake when needed."""
         for stream in self._open.values():
-            if stream.opened is not None and stream.turn is None and not stream.used:
+            if not stream.occupied and stream.opened is not None:
                 stream.opened.tired = "pressure"
                 stream.changed.set()
 
@@ -213,14 +213,7 @@ class Streams:
     def _check_use(self, stream: StreamLife, caller: Caller) -> None:
         """Raise unless nothing happens in it, and the caller is allowed what it was opened with."""
         options.check(stream.params, caller, self._limits.allowed_env, self._limits.roots)
-        if stream.turn is not None or stream.used:
-            raise EngineError(
-                "session_busy",
-                "A turn of this session is running: wait for its turnCompleted, "
-                "or stop it with stream/interrupt.",
-                session_id=stream.session_id,
-                turn_id=None if stream.turn is None else stream.turn.turn_id,
-            )
+        stream.check_free()
 
     # -- one stream
 
@@ -313,9 +306,11 @@ class Streams:
     async def _admit_and_execute(
         self, stream: StreamLife, opened: OpenStream, turn: Turn, accepted: Accepted
     ) -> TurnEnd:
+        tell = telling(turn.caller, stream.session_id, turn.turn_id, opened.channel.publish, self._clock)
+
         def waiting(told: Told) -> None:
             accepted.event.set()
-            opened.channel.publish(told.event(self._clock()))
+            tell(told)
 
         async with AsyncExitStack() as door:
             permit = await self._admit(door, stream, turn, waiting)
@@ -329,7 +324,9 @@ class Streams:
         self, door: AsyncExitStack, stream: StreamLife, turn: Turn, waiting: WaitingSink
     ) -> Permit | EngineError:
         """Return the permit, which is held until *door* closes, or why there is none."""
-        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params)
+        above = self._runs.turn_above(turn.caller)
+        tree_id = self._budgets.tree_below(above)
+        payment = payment_of(turn.caller, turn.session, turn.choice.upstream, stream.params, tree_id)
         asked = turn_asked(
             turn.caller,
             turn.session,
@@ -337,6 +334,7 @@ class Streams:
             model=stream.params.model,
             credential=self._auth.credential,
             timeout_s=self._limits.queue_timeout_ms / 1000,
+            parent=above,
             reserve=lambda: self._budgets.reserve(payment),
         )
         turn.queueing = anyio.CancelScope()
@@ -404,21 +402,3 @@ class Streams:
             channel=opened.channel,
             deadline=Deadline(None),
         )
-
-    # -- exactly once
-
-    def _running_message(self, params: StreamSendParams, digest: str) -> str | None:
-        """Return the running turn's id if it is this message's."""
-        turn = self.turn_of(params.session_id)
-        if turn is None or params.message_id is None or turn.given_message_id != params.message_id:
-            return None
-        answers.check_same(params.message_id, turn.request_digest, digest)
-        return turn.turn_id
-
-    async def _stored_message(self, params: StreamSendParams, digest: str) -> str | None:
-        """Return the turn's id if this message was sent before."""
-        if params.message_id is None:
-            return None
-        row = await answers.stored_turn(self._sessions.store, params.message_id, digest)
-        # While the store was asked, the same message may have come in over another connection.
-        return self._running_message(params, digest) if row is None else row.turn_id

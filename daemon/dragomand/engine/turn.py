@@ -31,13 +31,14 @@ from dragomand.upstream.interface import PermissionAnswer, PermissionAsk, TurnOu
 
 from .answers import note_usage
 from .attempts import Attempts
-from .budgets import Spend
 from .caller import Caller
 from .channel import Channel
 from .deadline import Deadline
-from .errors import EngineError, from_failure, from_storage
+from .errors import EngineError, from_storage
 from .permissions import Permissions
+from .spend import Spend
 from .structured import OutputSchema
+from .turn_end import status_of, stored_no_more, why_it_ended
 from .turn_tasks import Beside
 from .upstream_choice import Choice
 
@@ -111,6 +112,8 @@ class Turn:
         self.run: UpstreamRun | None = None
         self.queueing: anyio.CancelScope | None = None
         """Where the turn waits to be admitted, if it does; `stop` ends it."""
+        self.waits_freely = False
+        """Whether its time stands still while a call of it waits: of a batch with no time of its own."""
         self.in_one_call: InOneCall | None = None
         """Holds a permit while the whole turn is carried out, where its calls are not seen one by one."""
         self.stopped: StopReason | None = None
@@ -259,7 +262,7 @@ class Turn:
             return error
         if self._is_halted():
             return TurnOutcome(status="interrupted")
-        self._sending = self._sent = True
+        self._sending = True
         outcome = await self._send(self.run)
         self._sending = False
         if outcome.failure is None or not outcome.failure.unsent or self._is_halted():
@@ -272,6 +275,8 @@ class Turn:
             self.run = await open_run(self)
         except EngineError as error:
             return error
+        if self._is_halted():
+            return TurnOutcome(status="interrupted")
         self._sending = True
         outcome = await self._send(self.run)
         self._sending = False
@@ -284,6 +289,7 @@ class Turn:
 
     async def _talk(self, run: UpstreamRun) -> TurnOutcome:
         async def ask(prompt: Prompt, message_id: str) -> TurnOutcome:
+            self._sent = True
             return await run.send(prompt, message_id, self.sink)
 
         if self.attempts is None:
@@ -333,7 +339,7 @@ class Turn:
         now: float,
         logger: logging.Logger,
     ) -> TurnEnd:
-        end = TurnEnd(row=row, text=self.text, error=self._error(outcome), cut_off=self._sending)
+        end = TurnEnd(row=row, text=self.text, error=why_it_ended(self, outcome), cut_off=self._sending)
         row.completed_at = now
         row.duration_ms = round((now - row.started_at) * 1000)
         events: list[Event] = []
@@ -343,7 +349,7 @@ class Turn:
             end.outcome = outcome
             events += outcome.last_events
             events.append(UsageReported(usage=outcome.usage, cost_usd=outcome.cost_usd))
-        row.status = status = self._status(end.error)
+        row.status = status = status_of(end.error)
         told = end.error if status in ("failed", "interrupted") else None
         events.append(self._completed(status, row.stop_reason, told))
         spend = None if self.spend is None else self.spend.closed(row, sent=self._sent)
@@ -353,7 +359,7 @@ class Turn:
         except Exception as error:
             # The row stays `running` and is found at the next start. Watchers learn now that it is over.
             logger.exception("turn could not be closed", extra={"turn": self.turn_id})
-            end.error = self._stored_no_more(error)
+            end.error = stored_no_more(self, error)
             self.channel.announce(self._completed("failed", row.stop_reason, end.error))
         finally:
             self.channel.end()
@@ -362,56 +368,6 @@ class Turn:
     def _completed(self, status: TurnStatus, stop_reason: str | None, error: EngineError | None) -> Event:
         told = None if error is None else error.told()
         return TurnCompleted(turn_id=self.turn_id, status=status, stop_reason=stop_reason, error=told)
-
-    def _error(self, outcome: TurnOutcome | EngineError) -> EngineError | None:
-        about = {"session_id": self.session.session_id, "turn_id": self.turn_id}
-        said = self._said(outcome)
-        if self.channel.failure is not None:
-            return self._stored_no_more(self.channel.failure)
-        if isinstance(outcome, TurnOutcome) and outcome.status == "completed":
-            return self._unfit(about)
-        if self.stopped == "shutdown":
-            text = "The daemon stopped before the turn ended; continue the session with a new turn."
-            return EngineError("turn_interrupted", text, message_id=self.given_message_id, **about)
-        if self.stopped == "client":
-            return EngineError("request_cancelled", text=said, **about)
-        if self.deadline.expired:
-            return EngineError("deadline_exceeded", text=said, **about)
-        if isinstance(outcome, EngineError):
-            return EngineError(outcome.kind, outcome.message, **{**about, **outcome.data})
-        if outcome.failure is None:
-            return EngineError("request_cancelled", text=said, **about)
-        spent = None if self.spend is None else self.spend.exhausted
-        if spent is not None:  # so the gateway let no further call pass
-            return spent
-        return from_failure(outcome.failure, text=said, **about)
-
-    def _said(self, outcome: TurnOutcome | EngineError) -> str | None:
-        """Return what had come of the answer: what was told, or more where nobody listened to all of it."""
-        known = outcome.text if isinstance(outcome, TurnOutcome) else ""
-        return (known if known.startswith(self.text) else self.text) or None
-
-    def _unfit(self, about: dict[str, str]) -> EngineError | None:
-        """Return why a whole answer is none: it does not fit what was asked for."""
-        attempts = self.attempts
-        if attempts is None or attempts.answer is not None:
-            return None
-        if attempts.error is not None:
-            return EngineError(attempts.error.kind, attempts.error.message, **attempts.error.data, **about)
-        return EngineError("request_cancelled", text=self.text or None, **about)
-
-    def _stored_no_more(self, error: Exception) -> EngineError:
-        about = {"session_id": self.session.session_id, "turn_id": self.turn_id}
-        if isinstance(error, StorageError):
-            return from_storage(error, **about)
-        return EngineError("internal_error", detail=type(error).__name__, **about)
-
-    def _status(self, error: EngineError | None) -> TurnStatus:
-        if error is None:
-            return "completed"
-        if error.kind == "request_cancelled":
-            return "cancelled"
-        return "interrupted" if error.kind == "turn_interrupted" else "failed"
 
     def _note(self, item_id: str, text: str, *, whole: bool) -> None:
         if whole or item_id != self._text_item:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from dragomand.engine.calls import Calls, Grant
+from dragomand.engine.call import Grant
+from dragomand.engine.calls import Calls
 
 MOST_BODY = 32 << 20
 """The largest request, in bytes; the Messages API's own bound."""

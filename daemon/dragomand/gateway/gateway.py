@@ -16,7 +16,8 @@ from dragoman_protocol.gateway import (
     IssuedToken,
 )
 
-from dragomand.engine.calls import Calls, Grant
+from dragomand.engine.call import Grant
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream.endpoint import DEFAULT_URL
 from dragomand.upstream.interface import ApiAccess

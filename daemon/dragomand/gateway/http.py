@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
-from dragomand.engine.calls import Call, Calls, Grant, Payer
+from dragomand.engine.call import Call, Grant, Payer
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream import failures
 from dragomand.upstream.interface import Failure
@@ -42,9 +43,11 @@ _ANSWERS = {
     "quota_exhausted": (429, "rate_limit_error"),
     "throttled": (429, "rate_limit_error"),
     "rate_limited": (429, "rate_limit_error"),
+    "budget_exhausted": (400, "invalid_request_error"),
 }
-"""How the door's own refusals are answered; all others as overload."""
-_CATEGORIES = {"auth_failed": "auth", "quota_exhausted": "quota", "throttled": "throttle"}
+"""How the door's own refusals are answered; all others as overload. A 400 is not repeated."""
+_CATEGORIES = {"auth_failed": "auth", "quota_exhausted": "quota", "throttled": "throttle",
+               "budget_exhausted": "caller"}  # fmt: skip
 
 
 class HttpGateway:

@@ -1,11 +1,16 @@
 """A connection as the engine's caller."""
 
+from collections.abc import Callable
+
 from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
+from dragoman_protocol.limits import LimitsWaitingParams
 
 from dragomand.engine.caller import Approver, BudgetAsker, Caller
 from dragomand.server.route import Client
+
+from .notices import WANTED
 
 
 def caller_of(client: Client) -> Caller:
@@ -18,6 +23,8 @@ def caller_of(client: Client) -> Caller:
         scopes=client.scopes,
         approver=_approver(client) if able else None,
         budget_asker=_budget_asker(client) if pays else None,
+        on_waiting=_waiting(client) if client.capabilities.get(WANTED) is True else None,
+        peer_pid=client.peer_pid,
     )
 
 
@@ -32,6 +39,10 @@ def _approver(client: Client) -> Approver:
             return PermissionDecision(decision="deny", message=text)
 
     return ask
+
+
+def _waiting(client: Client) -> Callable[[LimitsWaitingParams], None]:
+    return lambda waits: client.notify("limits/waiting", waits)
 
 
 def _budget_asker(client: Client) -> BudgetAsker:

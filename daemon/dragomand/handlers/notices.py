@@ -6,7 +6,7 @@ from dragoman_protocol.breaker import BreakerChangedParams
 from dragoman_protocol.budget import BudgetExhaustedParams, BudgetWarningParams
 from dragoman_protocol.limits import LimitsParkedParams
 
-Notice = LimitsParkedParams | BreakerChangedParams | BudgetWarningParams | BudgetExhaustedParams
+from dragomand.engine.notices import Notice
 
 _METHOD: dict[type[Notice], str] = {
     LimitsParkedParams: "limits/parked",

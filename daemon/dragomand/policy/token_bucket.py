@@ -22,11 +22,14 @@ from bisect import bisect_left, bisect_right
 MOST_ROOMS = 32
 """How long the memory for refunds is. Beyond it the oldest two become one, and refunds may be too small."""
 
+_ROUNDING = 2.0**-50
+"""What a sum of a few numbers may be wrong by, as a share of the greatest of them."""
+
 
 class TokenBucket:
     """Tokens that come back with time. All times are seconds of one monotonic clock."""
 
-    __slots__ = ("_at", "_level", "_mark", "_marks", "_rooms", "capacity", "rate", "slack")
+    __slots__ = ("_at", "_level", "_mark", "_marks", "_rooms", "_rounding", "capacity", "rate", "slack")
 
     def __init__(self, capacity: float, rate: float, now: float, level: float | None = None) -> None:
         """Hold at most *capacity* tokens, *rate* more each second; begin with *level* (None: full)."""
@@ -37,6 +40,8 @@ class TokenBucket:
         """How much may be missing where it is only a matter of rounding."""
         self._level = capacity if level is None else min(level, capacity)
         self._at = now
+        self._rounding = 0.0
+        """How much the refill last counted may be wrong: more of a debt far above the capacity, or late."""
         self._mark = 0
         self._marks: list[int] = []
         self._rooms: list[float] = []
@@ -56,7 +61,7 @@ class TokenBucket:
         if now > self._at:
             self._refill(now)
         missing = (amount if amount < self.capacity else self.capacity) - self._level
-        if missing <= self.slack:
+        if missing <= self.slack + self._rounding:
             return 0.0
         return missing / self.rate if self.rate else math.inf
 
@@ -118,7 +123,9 @@ class TokenBucket:
 
     def _refill(self, now: float) -> None:
         if now > self._at:
-            level = self._level + (now - self._at) * self.rate
+            gained = (now - self._at) * self.rate
+            level = self._level + gained
+            self._rounding = (gained + self.rate * now) * _ROUNDING
             self._level = level if level < self.capacity else self.capacity
             self._at = now
 

@@ -10,6 +10,7 @@ import sys
 
 _PF_EXITING = 0x4
 _SIGKILL_PENDING = 1 << 8
+MOST_ANCESTORS = 64
 
 
 def start_time(pid: int, platform: str = sys.platform) -> str | None:
@@ -48,6 +49,25 @@ def is_dying(pid: int) -> bool:
     fields = stat[stat.rindex(b")") + 2 :].split()
     state, flags, pending = fields[0], int(fields[6]), int(fields[28])
     return state in b"ZX" or bool(flags & _PF_EXITING) or bool(pending & _SIGKILL_PENDING)
+
+
+def ancestors(pid: int, platform: str = sys.platform) -> list[int]:
+    """Return the processes that `pid` descends from, its parent first; only on Linux, elsewhere none.
+
+    One whose parent has ended descends from whoever took it over.
+    """
+    found: list[int] = []
+    while platform == "linux" and len(found) < MOST_ANCESTORS:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:  # it has ended
+            break
+        pid = int(stat[stat.rindex(b")") + 2 :].split()[1])
+        if pid <= 1:
+            break
+        found.append(pid)
+    return found
 
 
 def _boot_id() -> str:

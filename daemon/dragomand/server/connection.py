@@ -222,6 +222,11 @@ class Connection:
         """What the client said it can answer."""
         return self._lifecycle.capabilities
 
+    @property
+    def peer_pid(self) -> int | None:
+        """The process at the other end."""
+        return self._transport.peer_pid
+
     def notify(self, method: str, params: Any) -> None:
         """Send a notification that is never dropped."""
         if not self.closed:

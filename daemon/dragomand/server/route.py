@@ -40,6 +40,10 @@ class Client(Protocol):
         """What the client said it can answer."""
 
     @property
+    def peer_pid(self) -> int | None:
+        """The process at the other end; None where that cannot be told."""
+
+    @property
     def closed(self) -> bool:
         """Whether the connection is gone."""
 

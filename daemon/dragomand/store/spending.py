@@ -76,6 +76,9 @@ def forget_session(connection: sqlite3.Connection, session_id: str) -> None:
 
 def condense(connection: sqlite3.Connection, before: float) -> int:
     """Join the rows that began before *before* (Unix seconds); return how many there were more than now."""
+    sql = "SELECT 1 FROM spend WHERE started_at < ? AND spend_id IS NOT NULL AND status <> 'running' LIMIT 1"
+    if connection.execute(sql, (before,)).fetchone() is None:
+        return 0  # they are joined already
     was = connection.execute("SELECT count(*) FROM spend WHERE started_at < ?", (before,)).fetchone()[0]
     connection.execute(
         """
@@ -133,6 +136,10 @@ def charged(connection: sqlite3.Connection, group: Grouping | None, key: str, si
 
 
 def started_since(connection: sqlite3.Connection, since: float, limit: int) -> list[float]:
-    """Return when the newest *limit* turns since *since* began, oldest first; rates are restored from it."""
-    sql = "SELECT started_at FROM spend WHERE started_at >= ? ORDER BY started_at DESC LIMIT ?"
+    """Return when the newest *limit* turns since *since* began, oldest first; rates are restored from it.
+
+    A call of another program (`gateway`) is no turn.
+    """
+    sql = "SELECT started_at FROM spend WHERE started_at >= ? AND upstream <> 'gateway' "
+    sql += "ORDER BY started_at DESC LIMIT ?"
     return [at for (at,) in connection.execute(sql, (since, limit))][::-1]

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 from dragoman.locate import Paths
 
-from dragomand.config import Config
 from dragomand.process.logs import LogFile
+from dragomand.settings import Config
 from dragomand.telemetry.redaction import Redactor
 
 NAME = "dragomand"

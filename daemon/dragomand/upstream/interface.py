@@ -295,6 +295,10 @@ class UpstreamRun(Protocol):
         """The upstream's version (Claude Code's), once known."""
 
     @property
+    def pid(self) -> int | None:
+        """Its outermost process, from which all of its tools descend; None: there is none."""
+
+    @property
     def warm(self) -> bool | None:
         """Whether its process had been started before anybody asked for it; None: there is no process."""
 

@@ -34,7 +34,8 @@ from dragomand.engine.limit_settings import LimitSettings
 from dragomand.engine.open_stream import StreamTimes
 from dragomand.engine.orchestrations import Orchestrations
 from dragomand.engine.permissions import Permissions
-from dragomand.engine.queries import Queries, QueryLimits
+from dragomand.engine.queries import Queries
+from dragomand.engine.query_limits import QueryLimits
 from dragomand.engine.runs import Runs
 from dragomand.engine.sessions import Sessions
 from dragomand.engine.statistics import Statistics
@@ -99,6 +100,7 @@ class ScriptedRun:
         self.warm: bool | None = False
         self.alive = True
         self.memory_bytes: int | None = None
+        self.pid: int | None = self.upstream.pid
         self.turn: TurnOnRun | None = None
         self.turns = 0
         self.closed = False
@@ -156,6 +158,7 @@ class ScriptedUpstream:
     open_errors: list[Exception] = field(default_factory=list)
     close_error: Exception | None = None
     api_access: ApiAccess | None = None
+    pid: int | None = None
     opening: asyncio.Event = field(default_factory=asyncio.Event)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     hold_open: asyncio.Event | None = None
@@ -392,6 +395,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
     figures = {
         "max_running": 4,
         "attempts": 1,
+        "ancestors": lambda _pid: (),
         "max_queued": 20,
         "max_queued_per_client": 10,
         "timeout_ms": 60_000,
@@ -448,6 +452,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             clock=clock,
             new_id=new_id,
             calls=calls,
+            ancestors=figures["ancestors"],
         )
         agents = Agents(PRESETS, folder / "agents")
         limits = QueryLimits(

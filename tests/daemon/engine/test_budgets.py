@@ -15,10 +15,11 @@ from dragoman_protocol.budget import (
     BudgetWarningParams,
 )
 from dragoman_protocol.session import Usage
-from dragomand.engine.budgets import Budgets, Payment, Spend
+from dragomand.engine.budgets import Budgets
 from dragomand.engine.caller import Caller
 from dragomand.engine.errors import EngineError
 from dragomand.engine.estimates import GUESS
+from dragomand.engine.spend import Payment, Spend
 from dragomand.store.rows import SessionRow, TurnRow
 from dragomand.store.store import Store
 

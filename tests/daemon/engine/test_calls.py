@@ -8,7 +8,8 @@ import pytest
 from dragoman_protocol.session import Usage
 from dragomand.engine import calls as module
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls, Grant, Payer
+from dragomand.engine.call import Grant, Payer
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream.limits_heard import LimitsHeard
 
@@ -213,3 +214,13 @@ async def test_what_was_not_asked_is_not_counted() -> None:
     async with calls.call(grant) as call:
         call.unasked = True
     assert (calls.total.calls, grant.counts.calls) == (0, 0)
+
+
+async def test_limits_of_another_provider_are_not_told_as_these() -> None:
+    calls = made()
+    calls.unheard = frozenset({"bedrock"})
+    for credential in ("bedrock", "apiKey"):
+        async with calls.call_of(Payer("ann", credential=credential), lambda _told: None) as call:
+            call.note_limits(LimitsHeard(1, 7.0, 429, retry_after_s=0.0))
+            call.status, call.finished = 429, True
+        assert (calls.limits.snapshot() is None) == (credential == "bedrock")

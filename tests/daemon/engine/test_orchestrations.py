@@ -1,6 +1,7 @@
 """Plans: order, failures that keep the others, places at the door, cancellation."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,4 +179,30 @@ async def test_cancelling_a_plan_stops_what_runs_and_begins_nothing_more(kit: An
             if await engine.store.session(session_id) is not None:
                 assert (await engine.store.session(session_id)).last_turn_status == "cancelled"
                 await engine.check_whole(session_id)
+        engine.check_idle()
+
+
+async def test_a_plan_and_all_below_it_have_one_budget(kit: Any) -> None:
+    """`budget.treeUsd`: what its turns' own tools ask for counts towards the plan; other plans do not."""
+    async with kit.engine(ancestors=lambda _pid: (50,)) as engine:
+        await engine.budgets.set("tree", "*", 0.1)
+        engine.upstream.pid = 50
+        gate = kit.Gated()
+        engine.upstream.scripts.append(gate)
+        outcomes = Outcomes()
+        work = outcomes.run(kit, engine, plan(engine, ["one", "two"], max_concurrent=1))
+        await kit.soon(gate.reached)
+        engine.upstream.pid = None
+        engine.upstream.scripts += [kit.answering("below", cost_usd=0.1), kit.answering("other")]
+        tool = replace(kit.caller("tool"), peer_pid=77)
+        assert (await engine.queries.run(engine.params(), tool)).text == "below"
+        error = await kit.refused("budget_exhausted", engine.queries.run(engine.params(), tool))
+        assert error.data["scope"] == "tree"
+        assert (await engine.queries.run(engine.params(), kit.caller())).text == "other"
+        gate.go.set()
+        result = await work
+        assert result.succeeded == 1
+        assert result.data[1].error["kind"] == "budget_exhausted"
+        again = await outcomes.run(kit, engine, plan(engine, ["three"], max_concurrent=1))
+        assert again.succeeded == 1
         engine.check_idle()

@@ -451,3 +451,37 @@ async def test_the_default_queue_timeout_is_for_people(kit: Any) -> None:
         gate.go.set()
         assert (await job).text == "hello"
         await first
+
+
+async def test_a_process_that_had_died_unnoticed_is_replaced_by_one_that_answers(kit: Any) -> None:
+    async def unsent(turn: Any) -> TurnOutcome:
+        turn.run.alive = False
+        return TurnOutcome(status="failed", failure=Failure("crash", "it had died", unsent=True))
+
+    async with kit.engine() as engine:
+        engine.upstream.scripts += [unsent, kit.answering("here", cost_total_usd=0.5)]
+        result = await engine.queries.run(engine.params(), kit.caller())
+        assert result.text == "here"
+        dead, living = engine.upstream.runs
+        assert (dead.turns, living.turns) == (1, 1)
+        assert [each.cost_total_usd for each in await engine.store.runs(result.session_id)] == [None, 0.5]
+        engine.check_idle()
+
+
+async def test_one_that_is_stopped_while_its_next_process_starts_asks_it_nothing(kit: Any) -> None:
+    async def unsent(turn: Any) -> TurnOutcome:
+        engine.upstream.opening.clear()
+        engine.upstream.hold_open = asyncio.Event()
+        return TurnOutcome(status="failed", failure=Failure("crash", "it had died", unsent=True))
+
+    async with kit.engine() as engine:
+        engine.upstream.scripts.append(unsent)
+        query = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await kit.soon(engine.upstream.sent)
+        await kit.soon(engine.upstream.opening)
+        (submission,) = engine.queries._live
+        submission.stop("client")
+        engine.upstream.hold_open.set()
+        assert (await kit.ended(query)).kind == "request_cancelled"
+        assert sum(run.turns for run in engine.upstream.runs) == 1
+        engine.check_idle()

@@ -14,7 +14,7 @@ from dragomand.upstream.messages_api import DirectSettings, MessagesApi
 class Run:
     """A run whose call takes as long as `Direct.go` says."""
 
-    warm = upstream_session_id = version = api_access = memory_bytes = None
+    warm = upstream_session_id = version = api_access = memory_bytes = pid = None
 
     def __init__(self, of: "Direct", spec: RunSpec) -> None:
         self.of, self.spec = of, spec
@@ -207,4 +207,44 @@ async def test_the_real_upstream_settles_what_the_answers_say(kit: Any) -> None:
             said = engine.calls.limits.snapshot()
             assert said is not None
             assert (said.status, said.retry_after_ms) == (429, 0)  # the others said nothing of limits
+        await direct.close()
+
+
+async def test_a_batch_waits_for_a_used_up_quota_and_goes_on_by_itself(kit: Any) -> None:
+    """One request finds out; what is parked resumes, the one that found out too; a person is told at once."""
+    spent = Status(429, message="You have reached your specified API usage limits.")
+    async with Simulator([Rule(When(), fault=spent, times=1), Rule(When(), Reply(["Hello"]))]) as sim:
+        direct = MessagesApi(api_key=lambda: "sk-test", settings=DirectSettings(base_url=sim.url))
+        async with kit.engine(direct=direct, timeout_ms=50) as engine:
+            jobs = [asking(engine, kit, "the one that finds out", priority="batch")]
+            await kit.until(lambda: engine.admission.calls_queued == 1)
+            jobs += [asking(engine, kit, f"job {at}", priority="batch") for at in range(2)]
+            await kit.until(lambda: engine.admission.queued == 2)
+            await kit.refused("quota_exhausted", asking(engine, kit))
+            assert len(sim.messages) == 1
+            engine.admission.reset_breakers()
+            assert [(await job).text for job in jobs] == ["Hello"] * 3
+            engine.check_idle()
+        await direct.close()
+
+
+async def test_what_was_stopped_while_its_call_waited_has_cost_nothing(kit: Any) -> None:
+    """A turn of Claude Code's whose calls are not seen, and one of the API: neither was ever asked."""
+    async with Simulator([Rule(When(text="slowly"), Reply(["half", Gate("g")]))]) as sim:
+        direct = MessagesApi(api_key=lambda: "sk-test", settings=DirectSettings(base_url=sim.url))
+        async with kit.engine(direct=direct, max_calls=1) as engine:
+            first = asking(engine, kit, "slowly")
+            await sim.wait_for(1)
+            unseen = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+            waiting = [asking(engine, kit), unseen]
+            await kit.until(lambda: engine.admission.calls_queued == 2)
+            (spent,) = await engine.budgets.get("all", None)
+            for each in waiting:
+                each.cancel()
+                assert (await kit.ended(each)).kind == "request_cancelled"
+            (now,) = await engine.budgets.get("all", None)
+            assert (now.spent_usd, spent.spent_usd) == (0, 0)
+            assert now.reserved_usd < spent.reserved_usd
+            first.cancel()
+            await kit.ended(first)
         await direct.close()

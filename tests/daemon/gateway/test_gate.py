@@ -5,7 +5,8 @@ import time
 
 import pytest
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls, Grant
+from dragomand.engine.call import Grant
+from dragomand.engine.calls import Calls
 from dragomand.gateway.gate import MOST_BODY, Asked, Refusal, let_in
 
 

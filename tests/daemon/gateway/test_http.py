@@ -23,9 +23,12 @@ from dragoman_sim import (
     Tokens,
     When,
 )
-from dragomand.engine.calls import Payer
+from dragomand.engine.admission import Asked
+from dragomand.engine.call import Payer
 from dragomand.engine.errors import EngineError
+from dragomand.engine.retries import Retries
 from dragomand.gateway import asking
+from dragomand.policy.retry_budget import RetryBudget
 
 
 async def test_a_call_has_the_key_and_is_counted(at: Any) -> None:
@@ -290,6 +293,65 @@ async def test_the_port_takes_only_what_is_meant_for_it(at: Any) -> None:
     assert json.loads(sim.messages[0].body)["model"] == "claude-x"
 
 
+# -- once more
+
+
+async def at_once(_seconds: float) -> None:
+    """Do not wait between attempts."""
+
+
+def impatient(at: Any) -> None:
+    at.calls.retries = Retries(RetryBudget(), chance=lambda: 0.5, sleep=at_once)
+
+
+async def test_a_call_that_failed_is_made_once_more_and_its_caller_notices_nothing(at: Any) -> None:
+    rules = [Rule(When(), fault=Status(529), times=2), Rule(When(), "Hello")]
+    sim, client = await at.caller(rules, attempts=3)
+    impatient(at)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 200
+        assert "Hello" in await answer.text()
+    assert len(sim.messages) == 3
+    assert len({record.body for record in sim.messages}) == 1
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert (at.calls.total.calls, at.calls.total.failed) == (3, 2)
+
+
+async def test_what_fails_three_times_is_told_in_the_providers_words(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), fault=Status(503, message="so it is"))], attempts=3)
+    impatient(at)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["error"]["message"] == "so it is"
+    assert len(sim.messages) == 3
+
+
+async def test_nothing_is_repeated_once_something_was_passed_on(at: Any) -> None:
+    sim, client = await at.caller([Rule(When(), fault="cut")], attempts=3)
+    impatient(at)
+    with pytest.raises(aiohttp.ClientError):
+        async with client.post("/v1/messages", json={**at.ask, "stream": True}) as answer:
+            await answer.read()
+    await at.until(lambda: at.admission.calls_running == 0)
+    assert len(sim.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"), [("unauthorized", 401), ("payment_required", 402), ("spend_cap", 429)]
+)
+async def test_what_repeating_cannot_mend_costs_one_request_whoever_asks(
+    at: Any, fault: str, status: int
+) -> None:
+    """TS.23: a hundred callers, one request; each is told at once, in the same class."""
+    sim, client = await at.caller([Rule(When(), fault=fault)], attempts=3)
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        assert answer.status == status
+    for _ in range(100):
+        async with client.post("/v1/messages", json=at.ask) as answer:
+            assert answer.status in (status, 429)
+    assert len(sim.messages) == 1
+
+
 # -- of a run, whose calls are somebody's turn
 
 
@@ -468,3 +530,65 @@ async def test_a_rehearsal_is_answered_here_and_nothing_else_is_passed_on(
     assert (len(sim.requests), at.calls.total.calls) == (1, 1)
     access.revoke()
     access.rehearse("nobody's any more")
+
+
+async def test_nested_agents_never_wait_for_themselves(at: Any) -> None:
+    """One place for turns and one for calls: turns within turns, each with its own run's access, all call.
+
+    Every turn but the deepest holds its call open (its tool asks the daemon meanwhile) until all below it are
+    over. Somebody else's turn and call wait.
+    """
+    rules = [Rule(When(text="deepest"), "done"), Rule(When(), Reply(["begun ", Gate("open"), "over"]))]
+    sim = await at.stack.enter_async_context(Simulator(rules))
+    at.make(base_url=sim.url, max_calls=1)
+    order: list[str] = []
+
+    async def call(turn_id: str, text: str, below: Any) -> None:
+        access = await at.gateway.open_access(unix=True)
+        at.calls.charge(access.grant_id, lambda: Payer(turn_id, turn_id=turn_id))
+        client = await at.client(access)
+        asked = {**at.ask, "messages": [{"role": "user", "content": text}], "stream": True}
+        async with client.post("/v1/messages", json=asked) as answer:
+            await answer.content.readany()
+            if below is not None:
+                await below
+            await answer.read()
+        order.append(turn_id)
+
+    async def turn(depth: int) -> None:
+        parent = f"t{depth - 1}" if depth else None
+        async with at.admission.admit(Asked(client=f"c{depth}", turn_id=f"t{depth}", parent=parent)):
+            if depth == 4:
+                await call(f"t{depth}", "deepest", None)
+            else:
+                await call(f"t{depth}", f"at {depth}", turn(depth + 1))
+
+    async with asyncio.timeout(30):
+        outermost = asyncio.create_task(turn(0))
+        await at.until(lambda: at.admission.calls_running >= 1)
+        stranger = asyncio.create_task(turn_of_a_stranger(at, order))
+        await at.until(lambda: "t4" in order)
+        assert order == ["t4"]
+        assert not stranger.done()
+        await sim.gate("open").open()
+        await asyncio.gather(outermost, stranger)
+    assert order == ["t4", "t3", "t2", "t1", "t0", "stranger"]
+
+
+async def turn_of_a_stranger(at: Any, order: list[str]) -> None:
+    async with at.admission.admit(Asked(client="stranger")):
+        order.append("stranger")
+
+
+async def test_a_program_whose_budget_is_spent_is_not_asked_to_come_again(at: Any) -> None:
+    sim, client = await at.caller()
+
+    def broke() -> Any:
+        raise EngineError("budget_exhausted", "The budget is spent.", retry_after_ms=3_600_000)
+
+    at.calls._reserve = lambda _payer: broke
+    async with client.post("/v1/messages", json=at.ask) as answer:
+        said = await answer.json()
+        assert (answer.status, said["error"]["type"]) == (400, "invalid_request_error")
+        assert "The budget is spent." in said["error"]["message"]
+    assert sim.requests == []

@@ -19,6 +19,7 @@ from dragoman_protocol.methods import METHODS
 from dragomand.engine.rewinds import Rewinds
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
+from dragomand.handlers.breaker import breaker_handlers
 from dragomand.handlers.budget import budget_handlers
 from dragomand.handlers.daemon import daemon_handlers
 from dragomand.handlers.errors import translated
@@ -55,6 +56,7 @@ class StandInClient:
         self.scopes = frozenset(scopes or ("query", "tools", "approve"))
         self.capabilities: dict[str, Any] = {"permissions": permissions}
         self.closed = False
+        self.peer_pid: int | None = None
         self.told: list[tuple[str, Any]] = []
         """Notifications as a client reads them: the method, and the parameters as JSON values."""
         self.takes_durable = True
@@ -147,6 +149,7 @@ class House:
             ),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
+            **breaker_handlers(engine.admission),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
             **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),

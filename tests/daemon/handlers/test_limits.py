@@ -3,7 +3,7 @@
 from typing import Any
 
 from dragoman_protocol.session import Usage
-from dragomand.engine.calls import Payer
+from dragomand.engine.call import Payer
 
 
 async def test_state(house: Any) -> None:

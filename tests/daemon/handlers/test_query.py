@@ -111,3 +111,23 @@ async def test_a_permission_is_requested_of_the_client(house: Any) -> None:
         assert method == "permission/request"
         assert (question.tool_name, question.session_id) == ("Write", result.session_id)
         assert answers[0].allow
+
+
+async def test_who_wants_to_know_of_limits_is_told_that_its_turn_waits(house: Any) -> None:
+    async with house(max_running=1) as at:
+        client, other, deaf = at.client(), at.client(), at.client()
+        client.capabilities["limits"] = True
+        gate = at.kit.Gated()
+        at.engine.upstream.scripts.append(gate)
+        first = at.start(other, "query/run", prompt="hi", cwd=str(at.engine.cwd))
+        await at.kit.soon(gate.reached)
+        waits = [at.start(each, "query/run", prompt="hi", cwd=str(at.engine.cwd)) for each in (client, deaf)]
+        await at.kit.until(lambda: at.engine.admission.queued == 2)
+        gate.go.set()
+        results = [await each for each in waits]
+        (told,) = client.of("limits/waiting")
+        assert (told["sessionId"], told["turnId"]) == (results[0].session_id, results[0].turn_id)
+        assert (told["reason"], told["position"]) == ("concurrency", 0)
+        assert "limits.maxRunning" in told["text"]
+        assert deaf.told == []
+        await first

@@ -177,7 +177,7 @@ async def test_interrupting_a_query_that_still_waits(house: Any) -> None:
     async with house() as at:
         client, other = at.client(), at.client()
         session_id = (await at.query(client)).session_id
-        most, gates = at.engine.admission.bounds[0], []
+        most, gates = at.engine.admission.settings.max_running, []
         running = []
         for _ in range(most):
             gates.append(at.kit.Gated())

@@ -245,7 +245,8 @@ def test_accounts_unused_for_long_give_way_and_can_be_loaded_again(monkeypatch: 
 def test_looking_makes_no_account() -> None:
     ledger = BudgetLedger()
     ledger.cap_each("project", 9)
-    assert ledger.look(PROJECT, AT) == (PROJECT, 0, 0, 0, 9, None)
+    midnight = AT - AT % 86_400
+    assert ledger.look(PROJECT, AT) == (PROJECT, midnight, 0, 0, 9, midnight + 86_400)
     assert ledger.state(AT) == ledger.changes() == []
 
 

@@ -101,3 +101,17 @@ class _Uncapped(RetryBudget):
 
 def test_the_model_catches_a_budget_without_a_cap(catches: Any) -> None:
     catches(type("Broken", (Against,), {"subject": _Uncapped}))
+
+
+def test_how_many_can_be_saved_up_may_change() -> None:
+    budget = RetryBudget(most=2)
+    assert (budget.spend(), budget.spend(), budget.spend()) == (True, True, False)
+    budget.bound(20)
+    assert budget.retries == 0, "what is used up does not come back"
+    budget = RetryBudget()
+    budget.bound(20)
+    assert budget.retries == 20
+    budget.bound(0)
+    assert (budget.retries, budget.spend()) == (0, False)
+    budget.succeeded()
+    assert budget.tenths == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from dragomand.policy.token_bucket import MOST_ROOMS, TokenBucket
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -129,6 +129,9 @@ def test_the_memory_for_refunds_is_bounded_and_errs_on_the_safe_side() -> None:
     assert level + 10 <= bucket.level(0.0) <= level + 20
 
 
+@example(capacity=0.01, rate=0.001, now=0.0, amounts=[1.8946917878929526, 536869.4444627658, 0.0])
+@example(capacity=0.01, rate=0.001, now=1e8, amounts=[1e6] * 30)
+@example(capacity=0.01, rate=1e5, now=1e8, amounts=[1e6, 0.0, 1e6, 0.0])
 @given(
     st.floats(0.01, 1e6), st.floats(0.001, 1e5), st.floats(0, 1e8), st.lists(st.floats(0, 1e6), max_size=30)
 )

@@ -17,14 +17,18 @@ HIDE = """
 import os, signal, sys
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
+written, write = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         with open(sys.argv[1], "w") as file:
             file.write(str(os.getpid()))
+        os.close(write)
         while True:
             signal.pause()
     os._exit(0)
+os.close(write)
+os.read(written, 1)  # its end: the note is there
 os.wait()
 """
 """Starts a process that forked twice, has a session of its own, and ignores every polite word."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dragomand.process import identity
-from dragomand.process.identity import is_alive, is_dying, start_time
+from dragomand.process.identity import ancestors, is_alive, is_dying, start_time
 
 CAT = [sys.executable, "-S", "-c", "import sys; sys.stdin.read()"]
 
@@ -92,3 +92,11 @@ def test_who_is_dying() -> None:
         os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
         assert is_dying(shell.pid), "a zombie"
     assert is_dying(shell.pid), "gone"
+
+
+def test_whom_a_process_descends_from(child: Any) -> None:
+    found = ancestors(child.pid, "linux") if sys.platform == "linux" else [os.getpid()]
+    assert found[0] == os.getpid()
+    assert ancestors(child.pid, "darwin") == []
+    child.communicate(timeout=10)
+    assert ancestors(child.pid, "linux") == []

@@ -26,7 +26,9 @@ async def test_a_connection_tells_what_was_promised(world: Any) -> None:
     await (await world.open()).call("do/now")
     client = world.work.clients[0]
     told = {name: getattr(client, name) for name in MEMBERS if isinstance(vars(Client)[name], property)}
-    assert told == {"id": "c1", "name": "", "scopes": frozenset(), "capabilities": {}, "closed": False}
+    assert told == {
+        "id": "c1", "name": "", "scopes": frozenset(), "capabilities": {}, "closed": False, "peer_pid": 4321,
+    }  # fmt: skip
 
 
 def test_a_route_is_free_and_for_everybody_unless_said_otherwise() -> None:

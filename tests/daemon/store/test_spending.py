@@ -7,7 +7,7 @@ from dragomand.store.store import Store
 DAY = 86_400.0
 
 
-def spend(spend_id: str, **given: object) -> SpendRow:
+def spend(spend_id: str | None, **given: object) -> SpendRow:
     facts = {"client": "nvim", "upstream": "claude_code", "started_at": 100.0, "charged": 50_000} | given
     return SpendRow(spend_id=spend_id, **facts)  # type: ignore[arg-type]  # a test's shorthand
 
@@ -88,8 +88,9 @@ async def test_since(tmp_path) -> None:  # type: ignore[no-untyped-def]
     store = await opened(tmp_path)
     for at in (10.0, 20.0, 30.0):
         await store.open_spend(spend(str(at), started_at=at))
-    assert (await store.spent(20.0)).turns == 2
-    assert await store.turns_started(20.0) == [20.0, 30.0]
+    await store.open_spend(spend(None, started_at=25.0, upstream="gateway", status="completed"))
+    assert (await store.spent(20.0)).turns == 3
+    assert await store.turns_started(20.0) == [20.0, 30.0], "a program's call is no turn"
     assert await store.turns_started(0.0, limit=1) == [30.0]
     assert [sums.turns for _, sums in await store.spent_by("client", since=30.0)] == [1]
     await store.close()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from dragoman.locate import Paths, UntrustedError, find_paths
-from dragomand.config import Config, LogSettings
 from dragomand.process.paths import prepare
+from dragomand.settings import Config, LogSettings
 from dragomand.telemetry.logging import FileHandler, close_logging, configure_logging, reopen_logging
 from dragomand.telemetry.redaction import HIDDEN
 

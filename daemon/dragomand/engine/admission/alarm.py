@@ -51,6 +51,8 @@ class Alarm:
 
     def _go(self) -> None:
         self._handle = None
-        self._ring(self._clock())
+        now = self._clock()
+        self._wanted = {who: at for who, at in self._wanted.items() if at > now}
+        self._ring(now)
         if self._handle is None:
             self._arm()

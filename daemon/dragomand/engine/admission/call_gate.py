@@ -34,13 +34,14 @@ class CallGate:
         self._chance = chance
         self._wall = wall
         self.places = Places(settings.max_calls, settings.max_nested)
-        self.retries = RetryBudget()
+        self.retries = RetryBudget(most=settings.retry_budget)
         self.on_used: Callable[[], None] = lambda: None
         """Called when more of a rate is taken than was written down as taken."""
 
     def apply(self, settings: DoorSettings) -> None:
         """Take new figures."""
         self.places.limit, self.places.nested = settings.max_calls, settings.max_nested
+        self.retries.bound(settings.retry_budget)
 
     def blocks(self, asked: Asked, depth: int, now: float) -> Blocked | None:
         """Return what keeps a call from being sent now; None: `begin` it."""

@@ -28,7 +28,8 @@ Trial = tuple[tuple[Parking, int], ...]
 class Credential:
     """One credential's state; shared by all its pools. *now* is the door's clock, *wall* Unix seconds."""
 
-    __slots__ = ("_probe", "_probe_at", "_share", "clear", "name", "parkings", "probe_s", "reason")
+    __slots__ = ("_probe", "_probe_at", "_share", "clear", "name", "parkings", "probe_s", "reason",
+                 "told_parked")  # fmt: skip
 
     def __init__(self, name: str, *, probe_s: float, reserved_share: float = 0.0) -> None:
         """Begin with a good one."""
@@ -41,6 +42,8 @@ class Credential:
         """Whether nothing at all is known against it: nothing else needs to be asked."""
         self.reason: str | None = None
         """What the provider said when it refused it; None: it is good, as far as is known."""
+        self.told_parked = False
+        """Whether it was told that a quota is used up, and not yet that it is there again."""
         self._probe_at = 0.0
         self._probe: object | None = None
 
@@ -101,6 +104,7 @@ class Credential:
         if reason is not None:
             self.refuse(reason, now)
         self._look()
+        self.told_parked = self.parked
 
     def restore(self) -> bool:
         """It is good again, or another one; tells whether it was not."""
@@ -147,11 +151,15 @@ class Credential:
             parking.reserved_share = share
         self._look()
 
-    def _look(self) -> None:
-        parked = any(
+    @property
+    def parked(self) -> bool:
+        """Whether a quota is used up, as far as is known."""
+        return any(
             kept.parked_until is not None for parking in self.parkings.values() for kept in parking.snapshot()
         )
-        self.clear = self.reason is None and not parked and not self._share
+
+    def _look(self) -> None:
+        self.clear = self.reason is None and not self.parked and not self._share
 
     def _concerned(self, models: str) -> list[Parking]:
         return [self.parkings[key] for key in ("", models) if key in self.parkings]

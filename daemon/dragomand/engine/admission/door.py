@@ -124,11 +124,9 @@ class Admission:
     def credential_changed(self, name: str) -> None:
         """The credential is another one now, or was verified: what waits for it goes on."""
         known = self.pools.credential(name)
-        was_parked = known.resume()
+        known.resume()
         known.restore()
         self._changed()
-        if was_parked:
-            self.hearing.on_parked(name, None, "")
 
     def breakers(self) -> list[BreakerInfo]:
         """Return every breaker that has counted something."""
@@ -148,8 +146,7 @@ class Admission:
                 self._tell_breaker(provider, now)
         for credential in self.pools.credentials.values() if host is None else ():
             reset += credential.restore()
-            if credential.resume():
-                self.hearing.on_parked(credential.name, None, "")
+            credential.resume()
         self._changed()
         return reset
 
@@ -190,6 +187,10 @@ class Admission:
         if self.pools.breakers:
             for provider in self.pools.breakers.values():
                 self._tell_breaker(provider, now)
+        for credential in self.pools.credentials.values():
+            if credential.told_parked and not credential.parked:
+                credential.told_parked = False
+                self.hearing.on_parked(credential.name, None, "")
         self.turns.serve(now)
         self.calls.serve(now)
 

@@ -126,6 +126,7 @@ class Hearing:
         was = pool.credential.parked_until(window)
         parked = pool.credential.use_up(window, failure.resets_at, self._chance(), self._wall())
         if was is None or abs(was - parked.until) > 1:
+            pool.credential.told_parked = True
             self.on_parked(pool.credential.name, parked.until, window)
 
     def _observe(self, credential: str, heard: LimitsHeard) -> None:

@@ -30,8 +30,8 @@ class Permit:
         """What it was expected to take, in the queue's measure, if it has waited."""
         self.queued_ms = 0
         """How long it waited."""
-        self.reasons: Mapping[str, int] = _NONE
-        """For what, in milliseconds by reason."""
+        self.reasons: Mapping[str, int] | None = None
+        """For what, in milliseconds by reason; None if it did not wait."""
         self.pool: Pool | None = None
         self.reservation: Reservation | None = None
         self.charge: Charge | None = None
@@ -47,6 +47,3 @@ class Permit:
         self.input_tokens: int | None = None
         """What was not read from a cache."""
         self.output_tokens: int | None = None
-
-
-_NONE: Mapping[str, int] = {}

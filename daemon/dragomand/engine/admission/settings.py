@@ -46,6 +46,6 @@ class DoorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The share of each usage window that is kept for people: batch is parked below it."""
     attempts: int = 3
     """How often a call is made at most while nothing of its answer has been passed on."""
-    min_free_bytes: int = 0
-    """Memory that must be free for a turn to start beside others."""
+    retry_budget: int = 10
+    """How many repetitions all clients together can save up."""
     clients: dict[str, Share] = {}

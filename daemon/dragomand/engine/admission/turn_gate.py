@@ -1,4 +1,4 @@
-"""Whether a turn may start now: a place, a rate, money, memory, and a provider that can be asked."""
+"""Whether a turn may start now: a place, a rate, money, and a provider that can be asked."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,6 @@ from .settings import DoorSettings
 
 ONE = Estimate()
 HOUR_S = 3600.0
-MEMORY_AGAIN_S = 5.0
-"""How long a turn that waits for memory waits, at most, until it is looked at again."""
 
 
 class TurnGate:
@@ -39,8 +37,6 @@ class TurnGate:
         self.places = Places(settings.max_running, settings.max_nested)
         self.rates: dict[str, RateLimiter] = {}
         """Queries a minute and an hour, by credential."""
-        self.free_bytes: Callable[[], int | None] | None = None
-        """How much memory is free; may cost a few microseconds, is asked only where a bound is set."""
 
     def apply(self, settings: DoorSettings) -> None:
         """Take new figures."""
@@ -76,7 +72,7 @@ class TurnGate:
             return _rate(rate, when.binds, when.at, now)
         if not self.places.has_room(depth):
             return Blocked("concurrency", self.places.text("turn", "limits.maxRunning"))
-        return self._memory(now)
+        return None
 
     def begin(self, asked: Asked, depth: int, now: float) -> Permit:
         """Give a permit to one that nothing blocks. Raises `EngineError` if it may not be paid for."""
@@ -97,16 +93,6 @@ class TurnGate:
         if permit.input_tokens is None:
             return None
         return served(permit.input_tokens, permit.output_tokens or 0)
-
-    def _memory(self, now: float) -> Blocked | None:
-        least = self._settings.min_free_bytes
-        if not least or not self.places.running or self.free_bytes is None:
-            return None
-        free = self.free_bytes()
-        if free is None or free >= least:
-            return None
-        text = f"{free >> 20} MiB of memory are free; a turn needs {least >> 20} (limits.minFreeMemory)."
-        return Blocked("memory", text, now + MEMORY_AGAIN_S, certain=False)
 
     def _configure(self, rate: RateLimiter, now: float) -> None:
         rate.configure("queriesPerMinute", "requests", self._settings.queries_per_minute, 60, now)

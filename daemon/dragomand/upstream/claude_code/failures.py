@@ -191,6 +191,12 @@ def start_failure(
     return Failure("protocol", f"Claude Code could not be initialised: {failed}", detail=detail)
 
 
+def crashed(status: int | None, detail: str | None) -> Failure:
+    """Return why a turn has no end: its process ended, with *status* if that is known."""
+    how = "ended unexpectedly" if status is None else f"ended with status {status}"
+    return Failure("crash", f"Claude Code {how} during the turn.", detail=detail)
+
+
 def cannot_start(failed: OSError, cwd: str) -> Failure:
     """Return why the guard could not be started in *cwd*."""
     if isinstance(failed, FileNotFoundError | NotADirectoryError | PermissionError):

@@ -149,6 +149,11 @@ class Lease:
         return self._closing is None and self.run.alive
 
     @property
+    def pid(self) -> int | None:
+        """Its outermost process."""
+        return self.run.pid
+
+    @property
     def memory_bytes(self) -> int | None:
         """What its processes hold."""
         return self.run.memory_bytes

@@ -18,7 +18,7 @@ from dragomand.process.memory import held_bytes
 from dragomand.telemetry.redaction import Redactor
 from dragomand.upstream.claude_code.command import build_initialize, build_preparations, late_choices
 from dragomand.upstream.claude_code.control import Control, ControlError, ControlLostError
-from dragomand.upstream.claude_code.failures import cannot_start, explained, start_failure
+from dragomand.upstream.claude_code.failures import cannot_start, crashed, explained, start_failure
 from dragomand.upstream.claude_code.limits import Listener
 from dragomand.upstream.claude_code.rewind import rewind_files
 from dragomand.upstream.claude_code.starts import Kind
@@ -248,7 +248,8 @@ class ClaudeCodeRun:
             self.tell_turn_end()
         if outcome.failure is not None:
             outcome = replace(outcome, failure=explained(outcome.failure, self.api_access))
-        return await self._with_record(outcome, turn.leaf_id)
+        count = await asyncio.to_thread(self._transcript.count)
+        return recorded(outcome, turn.leaf_id, self._transcript, count)
 
     async def interrupt(self) -> bool:
         """Ask the running turn to stop; see `UpstreamRun.interrupt`. Never waits."""
@@ -376,26 +377,18 @@ class ClaudeCodeRun:
             self._child.close_soon()
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _write(self, data: bytes) -> bool:
         return self._child is not None and self._child.write(data)
 
-    async def _with_record(self, outcome: TurnOutcome, leaf_id: str | None) -> TurnOutcome:
-        count = await asyncio.to_thread(self._transcript.count)
-        return recorded(outcome, leaf_id, self._transcript, count)
-
     def _crash(self) -> Failure:
-        child = self._child
-        status = None if child is None else child.status
-        how = "ended unexpectedly" if status is None else f"ended with status {status}"
-        return Failure("crash", f"Claude Code {how} during the turn.", detail=self._stderr())
+        return crashed(None if self._child is None else self._child.status, self._stderr())
 
     def _stderr(self) -> str | None:
-        said = "" if self._child is None else self._child.stderr
-        return self._redact(said) or None
+        return None if self._child is None else self._redact(self._child.stderr) or None
 
     def _start_failure(self, failed: Exception, timeout_s: float) -> Failure:
         status = None if self._child is None else self._child.status

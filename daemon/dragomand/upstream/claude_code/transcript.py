@@ -6,6 +6,7 @@ folder, perhaps torn at the end. What cannot be found or read makes the count un
 
 import contextlib
 import os
+import re
 
 import msgspec
 
@@ -14,7 +15,7 @@ _MESSAGES = ("user", "assistant")
 REHEARSED = "dragoman-rehearsal"
 """Is in the messages of a turn that was taken back before the conversation began (`rehearsal`)."""
 
-_REHEARSED = REHEARSED.encode()
+_REHEARSED = re.compile(REHEARSED.encode() + rb"-[0-9a-f]{16}").search
 
 
 class _Row(msgspec.Struct, rename="camel"):
@@ -58,7 +59,7 @@ class Transcript:
                     if not line.endswith(b"\n"):
                         break  # still being written
                     self._offset += len(line)
-                    if _REHEARSED not in line:
+                    if not _REHEARSED(line):
                         self._take(line)
         except OSError:
             return None

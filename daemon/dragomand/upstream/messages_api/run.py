@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dragoman_protocol.content import Prompt
 
@@ -88,6 +88,11 @@ class MessagesRun:
         return None
 
     @property
+    def pid(self) -> None:
+        """There is no process."""
+        return None
+
+    @property
     def warm(self) -> None:
         """There is no process that could be."""
         return None
@@ -168,7 +173,7 @@ class MessagesRun:
         except asyncio.CancelledError:  # while it waited for the permit
             if not self._is_ours():
                 raise
-            return _outcome(answer, None, 0)
+            return replace(_outcome(answer, None, 0), cost_usd=0.0, cost_total_usd=0.0)
 
     def _answer(self, sink: EventSink) -> Answer:
         reader = None if self._cloud is None else self._cloud.endpoint.reader()

@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 from dragomand.engine.admission import Permit
+from dragomand.engine.errors import EngineError
 from dragomand.upstream.interface import Failure
+from msgspec.structs import replace
 
 
 def ok(permit: Permit) -> None:
@@ -237,5 +239,76 @@ def test_turns_that_start_turns_for_ever_are_stopped(at: Any) -> None:
         assert "limits.maxDepth" in str(error)
         for guest in chain:
             await guest.go()
+
+    at.run(run())
+
+
+def test_new_figures_hold_at_once_also_for_who_waits(at: Any) -> None:
+    """04.15, 04.16: places, rates and the breaker, at run time; nobody is thrown out."""
+
+    async def run() -> None:
+        door = at.door(max_running=1, queries_per_minute=2)
+        guests = [at.Guest(door) for _ in range(3)]
+        await at.settle()
+        assert [guest.inside.is_set() for guest in guests] == [True, False, False]
+        await asyncio.sleep(2.0)  # reasons that go to and fro are told once a second
+        door.apply(replace(door.settings, max_running=3))
+        await at.settle()
+        assert [guest.inside.is_set() for guest in guests] == [True, True, False]
+        assert guests[2].told[-1].reason == "rate"
+        await asyncio.sleep(2.0)
+        door.apply(replace(door.settings, max_running=1, queries_per_minute=600))
+        await asyncio.sleep(2.0)
+        assert door.running == 2
+        await guests[0].go()
+        await at.settle()
+        assert not guests[2].inside.is_set()
+        door.apply(replace(door.settings, failure_threshold=1))
+        await at.Guest(door, kind="call", stays_s=0.0, end=overloaded).task
+        assert door.breakers()[0].state == "open"
+        door.apply(replace(door.settings, max_running=2))
+        await at.settle()
+        assert not guests[2].inside.is_set()
+        assert door.reset_breakers() == 1
+        await at.settle()
+        assert guests[2].inside.is_set()
+        for guest in guests[1:]:
+            await guest.go()
+        door.close()
+
+    at.run(run())
+
+
+def test_what_cannot_be_paid_for_is_not_let_in(at: Any) -> None:
+    """Money is put aside in the instant of the grant, and given back with the permit, on every path."""
+
+    async def run() -> None:
+        door = at.door(max_running=1)
+        left, released = 2, 0
+
+        class Reserved:
+            def release(self) -> None:
+                nonlocal released
+                released += 1
+
+        def reserve() -> Reserved:
+            nonlocal left
+            if not left:
+                raise EngineError("budget_exhausted")
+            left -= 1
+            return Reserved()
+
+        first = at.Guest(door, reserve=reserve)
+        waiting = [at.Guest(door, reserve=reserve) for _ in range(3)]
+        await at.settle()
+        assert left == 1
+        await first.go()
+        await at.settle()
+        assert waiting[0].inside.is_set()
+        waiting[0].task.cancel()
+        await at.settle()
+        assert [(await guest.refused()).kind for guest in waiting[1:]] == ["budget_exhausted"] * 2
+        assert (await at.Guest(door, reserve=reserve).refused()).kind == "budget_exhausted"
+        assert (released, door.running, door.queued) == (2, 0, 0)
 
     at.run(run())

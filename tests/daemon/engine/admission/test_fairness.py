@@ -5,7 +5,8 @@ import random
 from typing import Any
 
 from dragomand.engine.admission import Admission, Permit, Share
-from dragomand.engine.calls import Call, Calls
+from dragomand.engine.call import Call
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import EngineError
 from dragomand.upstream.interface import Failure
 

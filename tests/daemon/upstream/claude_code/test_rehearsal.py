@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from dragoman_sim import Simulator
-from dragomand.engine.admission import Admission
+from dragomand.engine.admission import Admission, DoorSettings
 from dragomand.engine.calls import Calls
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.upstream.claude_code import PoolSettings
@@ -51,7 +51,7 @@ class Place:
         self.sim = sim
         runtime = world.root / "run"
         runtime.mkdir(mode=0o700)
-        admission = Admission(max_running=1, max_queued=9, max_queued_per_client=9, clock=time.monotonic)
+        admission = Admission(DoorSettings(), clock=time.monotonic)
         self.calls = Calls(admission, clock=time.time, queue_timeout_s=60)
         self.gateway = Gateway(
             calls=self.calls,

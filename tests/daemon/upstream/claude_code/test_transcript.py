@@ -67,3 +67,12 @@ def test_where_claude_code_keeps_it() -> None:
     assert config_dir({"CLAUDE_CONFIG_DIR": "/c", "HOME": "/h"}) == "/c"
     assert config_dir({"HOME": "/h"}) == "/h/.claude"
     assert config_dir({}) == "/.claude"
+
+
+def test_a_rehearsal_does_not_count_and_talk_of_one_does(tmp_path: Path, record: Path) -> None:
+    rehearsed = b'{"type":"user","message":{"content":"dragoman-rehearsal-0123456789abcdef: warms up"}}\n'
+    talk = b'{"type":"user","uuid":"u-1","message":{"content":"What is a dragoman-rehearsal?"}}\n'
+    record.write_bytes(rehearsed + talk + ASSISTANT)
+    transcript = Transcript(str(tmp_path), "s", "u-1")
+    assert transcript.count() == 2
+    assert transcript.complete

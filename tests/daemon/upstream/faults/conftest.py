@@ -15,7 +15,8 @@ from dragoman_protocol.errors import BY_KIND
 from dragoman_protocol.stream import Event, TextDelta
 from dragoman_sim import Reply, Rule, Script, Simulator, When
 from dragomand.engine.admission import Admission, DoorSettings
-from dragomand.engine.calls import Calls, Payer
+from dragomand.engine.call import Payer
+from dragomand.engine.calls import Calls
 from dragomand.engine.errors import from_failure
 from dragomand.gateway.gateway import Gateway, GatewaySettings
 from dragomand.process.ledger import Ledger

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dragomand.app import cloud_endpoint
-from dragomand.config import Config
-from dragomand.config import DirectSettings as Settings
+from dragomand.outside import cloud_endpoint
+from dragomand.settings import Config
+from dragomand.settings import DirectSettings as Settings
 from dragomand.upstream.messages_api.bedrock import Bedrock
 from dragomand.upstream.messages_api.endpoint import CloudSettings, Endpoint
 from dragomand.upstream.messages_api.vertex import Vertex
