@@ -27,6 +27,7 @@ UrlOrEmpty = Annotated[
     str, Meta(pattern=r"\A(https?://[^\s/@]+(/\S*)?)?\Z", description="an http or https URL, or nothing")
 ]
 Rate = Annotated[int, Meta(ge=0, le=1_000_000_000, description="a whole number")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number")]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000, description="an amount in dollars")]
 Variable = Annotated[
     str,
@@ -165,6 +166,9 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     cache; 0: as many as the provider lets."""
     output_tokens_per_minute: Rate = 0
     """How many tokens API calls may be answered with in a minute, for each family of models; 0: likewise."""
+    people_share: Share = 0.0
+    """The share of each of the account's usage windows (0 to 1) that is kept for people: `batch` is parked
+    before it."""
     people_place: Switch = True
     """Whether one place is kept free for people while one was active in the last five minutes."""
 

@@ -108,7 +108,8 @@ def _settings(found: LimitsGetResult, as_json: bool) -> int:
         return exits.OK
     for name, value in found.settings.items():
         mark = "  (set at run time)" if name in found.changed else ""
-        click.echo(f"{name:<36} {value}{mark}")
+        shown = msgspec.json.encode(value).decode() if isinstance(value, bool) else value
+        click.echo(f"{name:<36} {shown}{mark}")
     for name, share in found.clients.items():
         weight = 1 if share.weight is None else share.weight
         click.echo(f"client {name!r}: weight {weight:g}, {share.priority or 'as it asks'}")
