@@ -44,6 +44,7 @@ def door_settings(
         max_queued=values["limits.maxQueued"],
         max_queued_per_client=values["limits.maxQueuedPerClient"],
         keep_for_people=values["limits.peoplePlace"],
+        max_depth=values["limits.maxDepth"],
         reserved_share=values["limits.peopleShare"],
         queries_per_minute=values["limits.queriesPerMinute"] or None,
         queries_per_hour=values["limits.queriesPerHour"] or None,

@@ -166,6 +166,8 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     cache; 0: as many as the provider lets."""
     output_tokens_per_minute: Rate = 0
     """How many tokens API calls may be answered with in a minute, for each family of models; 0: likewise."""
+    max_depth: Annotated[int, Meta(ge=1, le=64, description="a whole number")] = 8
+    """How deep turns may start turns, as tools that ask the daemon do."""
     people_share: Share = 0.0
     """The share of each of the account's usage windows (0 to 1) that is kept for people: `batch` is parked
     before it."""

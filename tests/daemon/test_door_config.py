@@ -26,9 +26,12 @@ def test_what_is_set_at_run_time_goes_before() -> None:
         "breaker.timeoutMs": 1500,
         "limits.peoplePlace": False,
         "retry.budget": 0,
+        "limits.peopleShare": 0.2,
+        "limits.maxDepth": 3,
     }
     door = door_settings(values, {"ci": ClientShare(weight=0.5, priority="batch"), "mine": ClientShare()})
     assert (door.queries_per_minute, door.breaker_s, door.keep_for_people) == (None, 1.5, False)
     assert (door.calls_at_start, door.retry_budget) == (2, 0)
+    assert (door.reserved_share, door.max_depth) == (0.2, 3)
     assert door.clients == {"ci": Share(0.5, "batch"), "mine": Share(1.0, None)}
     assert msgspec.structs.replace(door, max_calls=3).max_calls == 3
