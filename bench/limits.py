@@ -1,14 +1,17 @@
 """One limit shared by many processes: through the daemon, beside the same load by SDK clients on their own.
 
 The simulator (a process of its own) enforces so many requests a minute, as the API does: it answers 429 with
-`retry-after` above that. Its bucket is emptied before each run, so that what counts is the rate. Eight client
-processes offer ten times the limit, evenly; of each at most so many calls wait at once, what is offered
-beyond is left out. Shared: each process speaks to one daemon. Unshared: each has an `anthropic` client with
-its usual two retries and knows nothing of the others.
+`retry-after` above that. When all clients are ready its bucket is emptied, and a second later they begin,
+so that what counts is the rate, over the time from then until the last client has ended. (A daemon that
+begins just when somebody else has emptied the bucket finds that out with its first calls, four at once:
+those are 429s.) Eight client processes offer ten times the limit, evenly; of each at most so many calls
+wait at once, what is offered beyond is left out. Shared: each process speaks to one daemon. Unshared: each
+has an `anthropic` client with its usual two retries and knows nothing of the others.
 
     python bench/limits.py                     a table
     python bench/limits.py --seconds 60        a longer run
-    python bench/limits.py --json              one JSON object
+    python bench/limits.py --only shared       one of the two
+    python bench/limits.py --json              a JSON list
 
 Aims, shared: 429s at most 0.5 % of the calls, at least 90 % of the limit used, nothing sent before
 `retry-after`, no client starved (the least served has at least nine tenths of its share).
@@ -32,9 +35,12 @@ from dragoman_sim.script import Limits, Script
 
 KEY = "sk-ant-api03-for-the-simulator"
 MODEL = "claude-sonnet-5-5"
+KINDS = ("shared", "unshared")
 CLIENTS = 8
 OFFERED = 10
 """So many times the limit."""
+SETTLE_S = 1.0
+"""Between the emptying of the bucket and the begin of the load."""
 WAITING = 40
 """Calls of one process that wait at once."""
 
@@ -72,11 +78,13 @@ async def unshared(url: str) -> AsyncIterator[Call]:
 
 
 async def load(kind: str, where: str, seconds: float, per_second: float) -> dict[str, Any]:
-    """Offer calls evenly for *seconds*; return how many were answered, failed, and not even begun."""
+    """Offer calls evenly for *seconds*, once told to; return how many were answered, failed, never begun."""
     counts = {"answered": 0, "failed": 0, "left_out": 0}
     spans: list[float] = []
     errors: list[str] = []
     async with (shared if kind == "shared" else unshared)(where) as call:
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
 
         async def one() -> None:
             begin = time.perf_counter()
@@ -160,13 +168,28 @@ def drain(sim: Remote) -> None:
 
 def run(kind: str, sim: Remote, where: str, seconds: float, limit: int) -> dict[str, Any]:
     """Let the clients of one kind have their run; return what they and the simulator say."""
-    drain(sim)
-    before = sim.limits()["total"]
     each = limit / 60 * OFFERED / CLIENTS
     command = [sys.executable, __file__, "--load", kind, where, str(seconds), str(each)]
-    clients = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(CLIENTS)]
-    found = [json.loads(client.communicate(timeout=seconds + 60)[0]) for client in clients]
-    after = sim.limits()["total"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    clients = [subprocess.Popen(command, **pipes) for _ in range(CLIENTS)]
+    try:
+        for client in clients:
+            if client.stdout.readline() != b"ready\n":  # type: ignore[union-attr]
+                raise RuntimeError("a client process did not start; what it said is above")
+        drain(sim)
+        begin = time.perf_counter()
+        before = sim.limits()["total"]
+        time.sleep(SETTLE_S)
+        for client in clients:
+            client.stdin.write(b"go\n")  # type: ignore[union-attr]
+            client.stdin.flush()  # type: ignore[union-attr]
+        found = [json.loads(client.communicate(timeout=seconds + 60)[0]) for client in clients]
+        took = time.perf_counter() - begin
+        after = sim.limits()["total"]
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
     seen = {name: after[name] - before[name] for name in after if isinstance(after[name], int)}
     answered = sorted(one["answered"] for one in found)
     share = sum(answered) / CLIENTS
@@ -179,22 +202,20 @@ def run(kind: str, sim: Remote, where: str, seconds: float, limit: int) -> dict[
         "refused": seen["throttled"],
         "refused_share": seen["throttled"] / max(1, seen["requests"]),
         "early": seen["early"],
-        "used_share": seen["admitted"] / (limit / 60 * seconds),
+        "used_share": seen["admitted"] / (limit / 60 * took),
         "least_share": answered[0] / share if share else 0.0,
         "most_share": answered[-1] / share if share else 0.0,
         "first_error": next((one["first_error"][0] for one in found if one["first_error"]), None),
     }
 
 
-def measure(seconds: float, limit: int) -> list[dict[str, Any]]:
-    """Run both, on one simulator."""
+def measure(seconds: float, limit: int, kinds: list[str]) -> list[dict[str, Any]]:
+    """Run each of *kinds*, on one simulator."""
     rule = Rule(reply=Reply(["done"]))
     script = Script(rules=[rule], limits=Limits(requests_per_minute=limit))
     with in_process(script) as sim, daemon(sim.url) as home:
-        return [
-            run("shared", sim, home, seconds, limit),
-            run("unshared", sim, sim.url, seconds, limit),
-        ]
+        where = {"shared": home, "unshared": sim.url}
+        return [run(kind, sim, where[kind], seconds, limit) for kind in kinds]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -215,6 +236,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--limit", type=int, default=1200, help="requests a minute")
+    parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--load", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -222,7 +244,7 @@ def main() -> int:
         kind, where, seconds, per_second = arguments.load
         print(json.dumps(asyncio.run(load(kind, where, float(seconds), float(per_second)))))
         return 0
-    rows = measure(arguments.seconds, arguments.limit)
+    rows = measure(arguments.seconds, arguments.limit, [arguments.only] if arguments.only else list(KINDS))
     if arguments.json:
         print(json.dumps(rows))
     else:

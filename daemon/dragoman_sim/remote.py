@@ -52,6 +52,11 @@ class Remote:
         found: dict[str, Any] = self._call("GET", "wait?" + urlencode(query), deadline_s=deadline_s)
         return found
 
+    def limits(self) -> dict[str, Any]:
+        """Return what its limits let in and refused so far: `total`, and by credential."""
+        found: dict[str, Any] = self._call("GET", "limits")
+        return found
+
     def gate(self, name: str, verb: str) -> None:
         """`open`, `close` or `release` the gate *name*."""
         self._call("POST", f"gates/{quote(name, safe='')}/{verb}")

@@ -146,6 +146,7 @@ class Engine:
             limits=self.provider_limits,
             budgets=self.budgets,
         )
+        self.calls.keep = self.keeper.write
 
     def _tell_parked(self, credential: str, until: float | None, window: str) -> None:
         """Tell that a quota is used up (*until*, Unix seconds), or (None) there again."""

@@ -12,6 +12,8 @@ from dragoman_sim.script import Gate, Reply, Rule, Tokens, ToolUse, When
 
 PATIENCE_S = 60
 IN, OUT = 1000, 10
+PRICES = {"claudeCode": (4e-6, 20e-6), "messagesApi": (2e-6, 10e-6)}
+"""What a token in and a token out cost of each upstream's default model: Opus 5.5 and Sonnet 5.5."""
 USAGE = Tokens(input_tokens=IN, output_tokens=OUT)
 SCRIPT = [
     Rule(When(text="remember"), Reply(["You began with: {first_prompt}"], usage=USAGE)),
@@ -53,8 +55,13 @@ DIRECT = {"upstream": "messagesApi"}
 
 
 @pytest.mark.parametrize("upstream", ["claudeCode", "messagesApi"])
-def test_sums_are_the_truth(client: Any, sim: Remote, work: Path, upstream: str) -> None:
-    """(02.4, 00.14) Whatever was forked from whatever, what the sessions took is what the API counted."""
+def test_sums_are_the_truth(
+    home: Any, client: Any, sim: Remote, work: Path, converse: Callable[..., Any], upstream: str
+) -> None:
+    """(02.4, 00.14) Whatever was forked from whatever, what the sessions took is what the API counted.
+
+    Also over the daemon's end and a new one; and `stats/get` and `budget/get` say the same (03.17).
+    """
     begin = {"cwd": str(work)} if upstream == "claudeCode" else DIRECT
     first = run(client, "Plan A", **begin)
     results = [first, run(client, "on", sessionId=first["sessionId"])]
@@ -63,19 +70,32 @@ def test_sums_are_the_truth(client: Any, sim: Remote, work: Path, upstream: str)
     results += [early, whole, run(client, "on", sessionId=early["sessionId"])]
     made = client.ask("session/fork", {"sessionId": early["sessionId"]})["result"]["session"]["sessionId"]
     results += [run(client, "more", sessionId=first["sessionId"]), run(client, "remember", sessionId=made)]
+    home.kill()
+    home.locate()
+    client = converse(connect(home.paths))
+    client.ask("initialize", {"scopes": ["query", "tools", "read-all-sessions", "admin"]})
+    results += [run(client, "on", sessionId=first["sessionId"])]
+    results += [run(client, "remember", fork={"sessionId": made})]
     assert {result["upstream"] for result in results} == {upstream}
     said = [result["text"] for result in results if "remember" not in result["text"]]
-    assert said.count("You began with: Plan A") == 3
+    assert said.count("You began with: Plan A") == 4
     sessions = client.ask("session/list")["result"]["data"]
-    assert len(sessions) == 4
+    assert len(sessions) == 5
     calls = [request for request in sim.requests() if request["path"].endswith("/v1/messages")]
-    assert len(calls) == len(results) == 7
+    assert len(calls) == len(results) == 9
     usage = [session["usage"] for session in sessions]
     assert sum(each["inputTokens"] for each in usage) == IN * len(calls)
     assert sum(each["outputTokens"] for each in usage) == OUT * len(calls)
     costs = [result["costUsd"] for result in results]
     assert max(costs) == pytest.approx(min(costs)), "each is one call of the same size"
+    in_usd, out_usd = PRICES[upstream]
+    assert sum(costs) == pytest.approx(len(calls) * (IN * in_usd + OUT * out_usd))
     assert sum(session["costUsd"] for session in sessions) == pytest.approx(sum(costs))
+    total = client.ask("stats/get")["result"]["total"]
+    assert (total["turns"], total["usage"]["inputTokens"]) == (len(calls), IN * len(calls))
+    assert total["costUsd"] == pytest.approx(sum(costs))
+    [day] = client.ask("budget/get", {"scope": "day"})["result"]["budgets"]
+    assert day["spentUsd"] == pytest.approx(sum(costs))
 
 
 @pytest.mark.parametrize("upstream", ["claudeCode", "messagesApi"])

@@ -7,10 +7,21 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*/*.md"))
+EVERY_WAY = ("query/ask", "session/restart")
+"""Those that take every way with each run of the tests; the others go by memory, and in the slow set."""
 
 
-@pytest.mark.parametrize("mode", ["memory", "socket", "stdio"])
-@pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}/{path.stem}" for path in FILES])
+def case(path: Path, mode: str) -> Any:
+    """One transcript on one way."""
+    name = f"{path.parent.name}/{path.stem}"
+    slow = mode != "memory" and name not in EVERY_WAY
+    return pytest.param(path, mode, id=f"{name}-{mode}", marks=[pytest.mark.slow] if slow else [])
+
+
+CASES = [case(path, mode) for path in FILES for mode in ("memory", "socket", "stdio")]
+
+
+@pytest.mark.parametrize(("path", "mode"), CASES)
 async def test_transcript(path: Path, mode: str, play: Any) -> None:
     assert await play(path, mode) > 1
 

@@ -67,6 +67,8 @@ class Calls:
         self.retries = Retries(
             admission.call_gate.retries, chance=random.random, attempts=admission.settings.attempts
         )
+        self.keep: Callable[[], Awaitable[object]] = _nothing
+        """Writes down what was found out of limits."""
         self.on_unused: Callable[[], None] = lambda: None
         """Called when the last grant was revoked."""
         self.limits = limits or ProviderLimits()
@@ -182,6 +184,8 @@ class Calls:
             failed += 1
             if failure is None or call.begun:
                 return result
+            if failure.category in ("quota", "auth"):
+                await self.keep()  # before anybody hears of it: a daemon that is killed then must not ask again
             parked = patient and failure.category == "quota" and failed < MOST_QUOTAS
             if not parked and not await self.retries.again(failure, failed):
                 return result
@@ -313,6 +317,10 @@ def added(one: Usage, other: Usage) -> Usage:
         cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
         cache_creation_tokens=one.cache_creation_tokens + other.cache_creation_tokens,
     )
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _digest(secret: str) -> bytes:

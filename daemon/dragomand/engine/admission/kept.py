@@ -97,6 +97,10 @@ class Keeper:
                 await self._write(clean=False)
                 await anyio.sleep(APART_S)
 
+    async def write(self) -> None:
+        """Write it down now, for what must be kept before anybody hears of it."""
+        await self._write(clean=False)
+
     async def close(self) -> None:
         """Write it all down for the last time: nothing is let in any more, so nothing is written off."""
         self._keeping.cancel()
