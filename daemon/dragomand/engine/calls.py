@@ -185,7 +185,8 @@ class Calls:
             if failure is None or call.begun:
                 return result
             if failure.category in ("quota", "auth"):
-                await self.keep()  # before anybody hears of it: a daemon that is killed then must not ask again
+                # Before anybody hears of it: a daemon that is killed then must not ask again.
+                await self.keep()
             parked = patient and failure.category == "quota" and failed < MOST_QUOTAS
             if not parked and not await self.retries.again(failure, failed):
                 return result

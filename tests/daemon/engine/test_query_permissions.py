@@ -59,7 +59,7 @@ async def test_the_end_of_the_turn_withdraws_its_questions(kit: Any, ends: str) 
             return TurnOutcome(status="interrupted")
 
         engine.upstream.scripts.append(script)
-        chosen = {"timeout_ms": 50} if ends == "deadline" else {}
+        chosen = {"timeout_ms": 2_000} if ends == "deadline" else {}
         work = asyncio.create_task(
             engine.queries.run(engine.params(**chosen), kit.caller(approver=person), subscriber=watcher)
         )
