@@ -3,7 +3,7 @@ from typing import Any
 import msgspec
 import pytest
 from dragoman import conversation
-from dragoman.conversation import Conversation, Pending, Watch, decision_of, read_event
+from dragoman.conversation import Conversation, Pending, Watch, read_event
 from dragoman.errors import (
     AnswerError,
     BadFramingError,
@@ -14,6 +14,8 @@ from dragoman.errors import (
     RequestCancelledError,
     TooManyClientsError,
 )
+from dragoman.questions import BUDGET, PERMISSION
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult, BudgetState
 from dragoman_protocol.codec import MAX_MESSAGE, MAX_MESSAGE_BEFORE_INITIALIZE
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.lifecycle import (
@@ -31,6 +33,10 @@ ASKED = PermissionRequestParams(
     permission_id="p", session_id="s", turn_id="t", tool_name="Edit", input={"a": 1}
 )
 
+SPENT = BudgetRaiseParams(
+    budget=BudgetState(scope="hour", limit_usd=10, spent_usd=10), needed_usd=0.5, expires_at=2e9
+)
+
 
 def nothing() -> None:
     pass
@@ -39,7 +45,7 @@ def nothing() -> None:
 class Both:
     """A conversation and the daemon's peer, with the bytes carried by hand."""
 
-    def __init__(self, *, asks: bool = False, scopes: Any = None) -> None:
+    def __init__(self, *, asks: Any = (), scopes: Any = None) -> None:
         self.woken = 0
         self.talk = Conversation("tester", scopes, asks=asks, wake=self.wake)
         self.peer = Peer()
@@ -84,7 +90,7 @@ def tool() -> StreamEventParams:
 
 
 def test_initialize_is_said_first_and_with_the_first_call() -> None:
-    both = Both(asks=True, scopes=("query",))
+    both = Both(asks=[PERMISSION], scopes=("query",))
     both.call("auth/status")
     first, second = both.heard()
     assert (first.method, second.method) == ("initialize", "auth/status")
@@ -92,6 +98,13 @@ def test_initialize_is_said_first_and_with_the_first_call() -> None:
     assert params["clientInfo"]["name"] == "tester"
     assert params["scopes"] == ["query"]
     assert params["capabilities"] == {"permissions": True}
+
+
+def test_what_can_be_asked_is_said() -> None:
+    (first,) = Both(asks=[PERMISSION, BUDGET]).heard()
+    assert msgspec.json.decode(first.params)["capabilities"] == {"permissions": True, "budget": True}
+    (first,) = Both(asks=[BUDGET]).heard()
+    assert msgspec.json.decode(first.params)["capabilities"] == {"budget": True}
 
 
 def test_a_client_that_cannot_be_asked_does_not_say_that_it_can() -> None:
@@ -292,7 +305,7 @@ class TestQuestions:
         return [each for each in both.heard() if isinstance(each, Response)]
 
     def test_a_question_waits_for_its_answer(self) -> None:
-        both = Both(asks=True)
+        both = Both(asks=[PERMISSION])
         both.open()
         self.ask(both)
         assert both.woken >= 1
@@ -304,14 +317,37 @@ class TestQuestions:
         assert msgspec.json.decode(answer.result) == {"decision": "allow"}
 
     def test_one_that_cannot_be_read_is_refused(self) -> None:
-        both = Both(asks=True)
+        both = Both(asks=[PERMISSION])
         both.open()
         self.ask(both, params={"toolName": 1})
         (answer,) = self.answers(both)
         assert answer.error is not None
         assert answer.error.kind == "invalid_params"
 
-    @pytest.mark.parametrize("method", ["permission/request", "moon/phase"])
+    def test_a_budget_is_asked_about_beside_it(self) -> None:
+        both = Both(asks=[PERMISSION, BUDGET])
+        both.open()
+        self.ask(both, "budget/raise", SPENT)
+        question = both.talk.questions.popleft()
+        assert (question.kind, question.params) == (BUDGET, SPENT)
+        both.talk.answer(question, BudgetRaiseResult(limit_usd=20.0))
+        (answer,) = self.answers(both)
+        assert msgspec.json.decode(answer.result) == {"limitUsd": 20}
+
+    @pytest.mark.parametrize(
+        ("asks", "method", "params"),
+        [([PERMISSION], "budget/raise", SPENT), ([BUDGET], "permission/request", ASKED)],
+    )
+    def test_nobody_elses_question_is_answered(self, asks: Any, method: str, params: Any) -> None:
+        both = Both(asks=asks)
+        both.open()
+        self.ask(both, method, params)
+        (answer,) = self.answers(both)
+        assert answer.error is not None
+        assert answer.error.kind == "method_not_found"
+        assert not both.talk.questions
+
+    @pytest.mark.parametrize("method", ["permission/request", "budget/raise", "moon/phase"])
     def test_who_does_not_answer_says_so(self, both: Both, method: str) -> None:
         self.ask(both, method)
         (answer,) = self.answers(both)
@@ -321,7 +357,7 @@ class TestQuestions:
 
     @pytest.mark.parametrize("taken", [False, True])
     def test_one_that_is_withdrawn_is_answered_at_once(self, taken: bool) -> None:
-        both = Both(asks=True)
+        both = Both(asks=[PERMISSION])
         both.open()
         self.ask(both)
         question = both.talk.questions.popleft() if taken else both.talk.questions[0]
@@ -338,7 +374,7 @@ class TestQuestions:
         assert not both.talk.questions
 
     def test_the_end_of_the_connection_withdraws_all(self) -> None:
-        both = Both(asks=True)
+        both = Both(asks=[PERMISSION])
         both.open()
         self.ask(both)
         withdrawn: list[bool] = []
@@ -380,7 +416,7 @@ def test_bytes_that_are_no_messages_end_it(both: Both) -> None:
     assert not pending.answered
     both.heard()  # a complaint without an id, which the peer takes for a response to nothing
     assert both.peer.unexpected_responses == 1
-    broken = Conversation("tester", None, asks=False, wake=nothing)
+    broken = Conversation("tester", None, asks=(), wake=nothing)
     broken._peer.decoder.framing = "headers"
     waiting = Pending("x")
     broken.call(waiting, Empty())
@@ -408,16 +444,6 @@ def test_silence_before_initialize_was_answered_is_given_up_at_once() -> None:
     assert not both.talk.silence()
     with pytest.raises(BusyError):
         both.talk.opened()
-
-
-def test_decisions() -> None:
-    allow = PermissionDecision(decision="allow", updated_input={"a": 2})
-    assert decision_of(allow) is allow
-    assert decision_of(True).decision == "allow"
-    assert decision_of(False).decision == "deny"
-    for wrong in (None, 1, "allow"):
-        with pytest.raises(TypeError, match="expected True, False"):
-            decision_of(wrong)
 
 
 def test_what_was_never_said_is_not_cancelled(both: Both) -> None:

@@ -25,11 +25,12 @@ from dragoman_protocol.stream import Event, StreamEventParams
 
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
-from dragoman.asynchronous import AsyncLink, AsyncPending, OnPermission
+from dragoman.asynchronous import AsyncLink, AsyncPending, OnBudget, OnPermission
 from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.output import schema_of, typed
+from dragoman.questions import answerers
 from dragoman.stubs import AsyncCalls
 
 T = TypeVar("T")
@@ -44,18 +45,22 @@ def connect(
     scopes: Iterable[Scope] | None = None,
     start: bool = True,
     on_permission: OnPermission | None = None,
+    on_budget: OnBudget | None = None,
     env: Mapping[str, str] | None = None,
 ) -> "Client":
     """Return a client that connects in `async with` (or at its first call), starting the daemon if need be.
 
-    The arguments are those of `dragoman.connect`; *on_permission* may be a coroutine function.
+    The arguments are those of `dragoman.connect`; *on_permission* and *on_budget* may be
+    coroutine functions.
     """
     paths = locate.find_paths(env)
 
     def opener() -> socket.socket:
         return launch.ensure_daemon(paths, env) if start else locate.connect(paths)
 
-    return Client(opener, client_name=client_name, scopes=scopes, on_permission=on_permission)
+    return Client(
+        opener, client_name=client_name, scopes=scopes, on_permission=on_permission, on_budget=on_budget
+    )
 
 
 class Client(AsyncCalls):
@@ -72,17 +77,18 @@ class Client(AsyncCalls):
         client_name: str | None = None,
         scopes: Iterable[Scope] | None = None,
         on_permission: OnPermission | None = None,
+        on_budget: OnBudget | None = None,
         quiet_s: float = QUIET_S,
     ) -> None:
         """Connect with *opener*, which may block (it is called in a thread); `connect` is the usual way."""
         named = None if scopes is None else list(scopes)
-        asks = on_permission is not None
+        asked = answerers(on_permission, on_budget)
 
         def begin(wake: Callable[[], None]) -> Conversation:
-            return Conversation(client_name, named, asks=asks, wake=wake)
+            return Conversation(client_name, named, asks=asked, wake=wake)
 
         self._tokens = itertools.count(1)
-        self._link = AsyncLink(opener, begin, on_permission, quiet_s)
+        self._link = AsyncLink(opener, begin, asked, quiet_s)
 
     async def open(self) -> None:
         """Connect now; `async with` does it. Raises `LocateError` and its kinds."""

@@ -1,17 +1,20 @@
 """A conversation on an asyncio loop: one protocol object, and tasks only for questions and a new start."""
 
 import asyncio
+import functools
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import StreamDetachParams
 
-from dragoman.conversation import QUIET_S, Conversation, Pending, Question, Watch, decision_of
+from dragoman.conversation import QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import ConnectionClosedError, LocateError
+from dragoman.questions import Answerers, Question
 
 CLOSE_S = 2.0
 """How long, in seconds, closing waits for what was said to be sent."""
@@ -20,6 +23,11 @@ Word = bool | PermissionDecision
 """What may be answered to a permission."""
 OnPermission = Callable[[PermissionRequestParams], Word | Awaitable[Word]]
 """Asked before a tool runs: a function or a coroutine function; True allows it, False denies it."""
+Cap = float | BudgetRaiseResult | None
+"""What may be answered to a budget that is spent."""
+OnBudget = Callable[[BudgetRaiseParams], Cap | Awaitable[Cap]]
+"""Asked before a turn is refused because a budget is spent: a function or a coroutine function; the new cap
+in dollars; None: it stays."""
 
 
 class AsyncPending:
@@ -40,14 +48,17 @@ class AsyncLink:
         self,
         opener: Callable[[], socket.socket],
         begin: Callable[[Callable[[], None]], Conversation],
-        on_permission: OnPermission | None,
+        answerers: Answerers,
         quiet_s: float = QUIET_S,
     ) -> None:
-        """Connect with *opener* (in a thread; it may block) and *begin* a conversation when opened."""
+        """Connect with *opener* (in a thread; it may block) and *begin* a conversation when opened.
+
+        *answerers* answer the daemon's questions.
+        """
         self.conversation = begin(self._put_questions)
         self._begin = begin
         self._opener = opener
-        self._on_permission = on_permission
+        self._answerers = answerers
         self._quiet_s = quiet_s
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -244,34 +255,33 @@ class AsyncLink:
 
     def _put_questions(self) -> None:
         while self.conversation.questions:
-            self._own(self._put(self.conversation.questions.popleft()))
+            question = self.conversation.questions.popleft()
+            self._own(self._put(question), question.kind.failed)
 
     async def _put(self, question: Question) -> None:
-        assert self._on_permission is not None  # otherwise the conversation answers by itself
         task = asyncio.current_task()
         assert task is not None
-        question.withdrawn = task.cancel  # type: ignore[assignment]  # what it returns is not used
-        decision = PermissionDecision(decision="deny", message="The client failed to decide.")
+        question.withdrawn = task.cancel
+        answer = question.kind.no
         try:
-            word = self._on_permission(question.params)
-            decision = decision_of(await word if inspect.isawaitable(word) else word)
+            word = self._answerers[question.kind](question.params)
+            answer = question.kind.answer(await word if inspect.isawaitable(word) else word)
         finally:
-            self.conversation.answer(question, decision)
+            self.conversation.answer(question, answer)
             self._flush()
 
-    def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _own(self, coroutine: Coroutine[Any, Any, None], failed: str = "connecting again failed") -> None:
+        """Run *coroutine* as a task of this link's; *failed* is what the loop is told if it raises."""
         assert self._loop is not None
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(functools.partial(self._done, failed))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, failed: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (failed := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             assert self._loop is not None
-            self._loop.call_exception_handler(
-                {"message": "on_permission failed; the tool was denied", "exception": failed, "task": task}
-            )
+            self._loop.call_exception_handler({"message": failed, "exception": error, "task": task})
 
 
 class _Wire(asyncio.Protocol):

@@ -2,8 +2,8 @@
 
 One lock guards the conversation. Whoever waits for an answer reads, one thread at a time (it *leads*), and
 what it reads for others wakes them; when it has what it waited for, another leads. A question to the person
-(`on_permission`) is put by the thread that happened to read it, with the lock released, so that the callable
-may itself make calls.
+(`on_permission`, `on_budget`) is put by the thread that happened to read it, with the lock released, so that
+the callable may itself make calls.
 
 An exception at the wrong moment (Ctrl-C between reading bytes and understanding them) closes the connection,
 which cancels what runs on it; a half-understood conversation is never continued.
@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import msgspec
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 
-from dragoman.conversation import QUIET_S, Conversation, Pending, Question, Watch, decision_of
+from dragoman.conversation import QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import ConnectionClosedError, DragomanError, RequestError
+from dragoman.questions import Answerers
 
 CANCEL_S = 10.0
 """How long, in seconds, an interrupted call waits for the daemon's word that its turn has stopped."""
@@ -31,6 +33,8 @@ _DONE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 OnPermission = Callable[[PermissionRequestParams], bool | PermissionDecision]
 """Asked before a tool runs; True allows it, False denies it."""
+OnBudget = Callable[[BudgetRaiseParams], float | BudgetRaiseResult | None]
+"""Asked before a turn is refused because a budget is spent: the new cap in dollars; None: it stays."""
 
 
 class LateError(Exception):
@@ -44,18 +48,19 @@ class Link:
         self,
         opener: Callable[[], socket.socket],
         begin: Callable[[], Conversation],
-        on_permission: OnPermission | None = None,
+        answerers: Answerers,
         *,
         quiet_s: float = QUIET_S,
     ) -> None:
         """Connect with *opener* (called again if the daemon was leaving) and *begin* a conversation.
 
-        Raises what *opener* raises. *quiet_s*: see `dragoman.conversation.QUIET_S`.
+        Raises what *opener* raises. *answerers* answer the daemon's questions. *quiet_s*: see
+        `dragoman.conversation.QUIET_S`.
         """
         self.conversation = begin()
         self._begin = begin
         self._opener = opener
-        self._on_permission = on_permission
+        self._answerers = answerers
         self._quiet_s = quiet_s
         self._heard_at = time.monotonic()
         self._changed = threading.Condition(threading.Lock())
@@ -269,17 +274,13 @@ class Link:
                 if not self.conversation.questions:
                     return
                 question = self.conversation.questions.popleft()
-            decision = PermissionDecision(decision="deny", message="The client failed to decide.")
+            answer = question.kind.no
             try:
-                decision = self._decide(question)
+                answer = question.kind.answer(self._answerers[question.kind](question.params))
             finally:
                 with self._changed:
-                    self.conversation.answer(question, decision)
+                    self.conversation.answer(question, answer)
                     self._flush()
-
-    def _decide(self, question: Question) -> PermissionDecision:
-        assert self._on_permission is not None  # otherwise the conversation answers by itself
-        return decision_of(self._on_permission(question.params))
 
 
 @contextlib.contextmanager

@@ -19,8 +19,6 @@ from dragoman_protocol.lifecycle import (
     ClientInfo,
     InitializeParams,
     InitializeResult,
-    PermissionDecision,
-    PermissionRequestParams,
     ProgressParams,
     Scope,
 )
@@ -32,6 +30,7 @@ from dragoman_protocol.wire import Id
 from dragoman import __version__
 from dragoman.errors import AnswerError, ConnectionClosedError, DragomanError, from_rpc
 from dragoman.locate import BusyError
+from dragoman.questions import Kind, Question
 
 QUIET_S = 30.0
 """After so many seconds of waiting without a byte, the daemon is asked for a sign of life; after as many more
@@ -93,26 +92,18 @@ class Watch:
         """Nothing more comes: this reader was too slow, or the connection ended. Attach again."""
 
 
-class Question:
-    """A `permission/request` that waits for a person's word."""
-
-    __slots__ = ("params", "request", "withdrawn")
-
-    def __init__(self, request: Request, params: PermissionRequestParams) -> None:
-        """Keep *params* for the person and *request* for the answer."""
-        self.request = request
-        self.params = params
-        self.withdrawn: Callable[[], None] = _nothing
-        """Called if the daemon wants no answer any more, for instance because the time is up."""
-
-
 class Conversation:
     """One client's side. Put bytes in with `receive`, send what is in `out`; nothing here waits."""
 
     def __init__(
-        self, client_name: str | None, scopes: Iterable[Scope] | None, *, asks: bool, wake: Callable[[], None]
+        self,
+        client_name: str | None,
+        scopes: Iterable[Scope] | None,
+        *,
+        asks: Iterable[Kind],
+        wake: Callable[[], None],
     ) -> None:
-        """Begin with `initialize`. *asks*: permissions can be asked for here. *wake*: see `Pending`."""
+        """Begin with `initialize`. *asks*: what a person can be asked here. *wake*: see `Pending`."""
         self.out = bytearray()
         """What is to be sent; the driver removes what it has sent."""
         self.questions: deque[Question] = deque()
@@ -123,7 +114,7 @@ class Conversation:
         self._held: list[bytes] = []
         self._heard = False
         self._fresh_starts = 0
-        self._asks = asks
+        self._asks = {kind.method: kind for kind in asks}
         self._wake = wake
         self._streams: dict[int | str, Pending] = {}
         self._watches: dict[str, Watch] = {}
@@ -134,7 +125,7 @@ class Conversation:
         hello = InitializeParams(
             client_info=ClientInfo(name=name, version=__version__),
             scopes=None if scopes is None else list(scopes),
-            capabilities={"permissions": True} if asks else {},
+            capabilities={kind.capability: True for kind in self._asks.values()},
         )
         self.call(self.handshake, hello)
 
@@ -169,10 +160,10 @@ class Conversation:
             pending.cancelled = True
             self._say(self._peer.notify("$/cancelRequest", CancelParams(id=pending.id)))
 
-    def answer(self, question: Question, decision: PermissionDecision) -> None:
+    def answer(self, question: Question, answer: msgspec.Struct) -> None:
         """Say a person's word, unless the question was withdrawn meanwhile."""
         if self._open_questions.pop(question.request.id, None) is not None:
-            self._say(self._peer.respond(question.request, decision))
+            self._say(self._peer.respond(question.request, answer))
 
     def watch(self, watch: Watch) -> None:
         """Give the session's events to *watch* from now on. (The daemon sends them after `stream/attach`.)"""
@@ -322,15 +313,16 @@ class Conversation:
         watch.wake()
 
     def _asked(self, request: Request) -> None:
-        if request.method != "permission/request" or not self._asks:
+        kind = self._asks.get(request.method)
+        if kind is None:
             text = f"This client does not answer {request.method}."
             self._say(self._peer.fail(request, RpcError("method_not_found", text, method=request.method)))
             return
-        params = _decoded(request.params, PermissionRequestParams)
+        params = _decoded(request.params, kind.params)
         if params is None:
             self._say(self._peer.fail(request, RpcError("invalid_params")))
             return
-        question = self._open_questions[request.id] = Question(request, params)
+        question = self._open_questions[request.id] = Question(kind, request, params)
         self.questions.append(question)
         self._wake()
 
@@ -372,15 +364,3 @@ def _decoded(data: msgspec.Raw, kind: type[Any]) -> Any:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeError):
         return None
-
-
-def decision_of(word: object) -> PermissionDecision:
-    """Turn what an `on_permission` callable returned into a decision: True, False, or a decision itself.
-
-    Anything else raises `TypeError`, and nothing is allowed.
-    """
-    if isinstance(word, PermissionDecision):
-        return word
-    if isinstance(word, bool):
-        return PermissionDecision(decision="allow" if word else "deny")
-    raise TypeError(f"on_permission returned {word!r}; expected True, False or a PermissionDecision")

@@ -5,7 +5,8 @@
         print(answer.text, answer.session_id)
 
 A client may be used by several threads at once; whoever waits reads for all (`dragoman.blocking`).
-`on_permission` is called in one of the threads that wait. A client does not survive `os.fork`: connect anew.
+`on_permission` and `on_budget` are called in one of the threads that wait. A client does not survive
+`os.fork`: connect anew.
 """
 
 import itertools
@@ -23,11 +24,12 @@ from dragoman_protocol.stream import Event, StreamDetachParams, StreamEventParam
 
 from dragoman import launch, locate
 from dragoman.answer import GrowingText
-from dragoman.blocking import LateError, Link, OnPermission
+from dragoman.blocking import LateError, Link, OnBudget, OnPermission
 from dragoman.conversation import FRESH_STARTS, QUIET_S, Conversation, Pending, Watch
 from dragoman.errors import DrainingError, RequestTimeoutError
 from dragoman.options import QueryOptions, query_params
 from dragoman.output import schema_of, typed
+from dragoman.questions import answerers
 from dragoman.stubs import Calls
 
 T = TypeVar("T")
@@ -39,21 +41,26 @@ def connect(
     scopes: Iterable[Scope] | None = None,
     start: bool = True,
     on_permission: OnPermission | None = None,
+    on_budget: OnBudget | None = None,
     env: Mapping[str, str] | None = None,
 ) -> "Client":
     """Connect to the user's daemon, starting it if there is none; close the client when done (`with` does).
 
     *client_name* is a label in the daemon's lists (default: the program's name). *scopes* (default `query`,
     `tools`, `approve`) may add `auth`, `read-all-sessions`, `admin`. *on_permission* is asked before a tool
-    runs that is not allowed already; without it such tools are denied. *env* (default: this process's) says
-    where the daemon lives, and is the environment of one started here. Raises `LocateError` and its kinds.
+    runs that is not allowed already; without it such tools are denied. *on_budget* is asked before a turn is
+    refused because a budget is spent; it returns the new cap in dollars, or None, as if there were nobody to
+    ask. (Both need the scope `approve`.) *env* (default: this process's) says where the daemon lives, and is
+    the environment of one started here. Raises `LocateError` and its kinds.
     """
     paths = locate.find_paths(env)
 
     def opener() -> socket.socket:
         return launch.ensure_daemon(paths, env) if start else locate.connect(paths)
 
-    return Client(opener, client_name=client_name, scopes=scopes, on_permission=on_permission)
+    return Client(
+        opener, client_name=client_name, scopes=scopes, on_permission=on_permission, on_budget=on_budget
+    )
 
 
 class Client(Calls):
@@ -70,6 +77,7 @@ class Client(Calls):
         client_name: str | None = None,
         scopes: Iterable[Scope] | None = None,
         on_permission: OnPermission | None = None,
+        on_budget: OnBudget | None = None,
         quiet_s: float = QUIET_S,
     ) -> None:
         """Connect with *opener*, which returns a connected stream socket; `connect` is the usual way.
@@ -77,13 +85,13 @@ class Client(Calls):
         A daemon that is silent for twice *quiet_s* seconds while it is waited for is given up as frozen.
         """
         named = None if scopes is None else list(scopes)
-        asks = on_permission is not None
+        asked = answerers(on_permission, on_budget)
 
         def begin() -> Conversation:
-            return Conversation(client_name, named, asks=asks, wake=lambda: None)
+            return Conversation(client_name, named, asks=asked, wake=lambda: None)
 
         self._tokens = itertools.count(1)
-        self._link = Link(opener, begin, on_permission, quiet_s=quiet_s)
+        self._link = Link(opener, begin, asked, quiet_s=quiet_s)
 
     @property
     def server(self) -> InitializeResult:
@@ -305,19 +313,24 @@ def query(
     prompt: Prompt,
     *,
     on_permission: OnPermission | None = None,
+    on_budget: OnBudget | None = None,
     output: Any = None,
     **options: Unpack[QueryOptions],
 ) -> QueryRunResult:
     """Connect, run one turn and return its answer; see `Client.query`."""
-    with connect(on_permission=on_permission) as claude:
+    with connect(on_permission=on_permission, on_budget=on_budget) as claude:
         return claude.query(prompt, output=output, **options)
 
 
 def stream(
-    prompt: Prompt, *, on_permission: OnPermission | None = None, **options: Unpack[QueryOptions]
+    prompt: Prompt,
+    *,
+    on_permission: OnPermission | None = None,
+    on_budget: OnBudget | None = None,
+    **options: Unpack[QueryOptions],
 ) -> Stream:
     """Connect, run one turn and return its events; the connection closes with the stream."""
-    claude = connect(on_permission=on_permission)
+    claude = connect(on_permission=on_permission, on_budget=on_budget)
     try:
         streaming = claude.stream(prompt, **options)
     except BaseException:

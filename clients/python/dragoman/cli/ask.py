@@ -13,6 +13,7 @@ from dragoman_protocol.query import ForkChoice, PermissionMode
 import dragoman
 from dragoman.cli import exits
 from dragoman.cli.approve import Approver
+from dragoman.cli.raise_budget import ask_for_more
 from dragoman.cli.report import error_json, report
 from dragoman.cli.seconds import Seconds
 from dragoman.cli.sessions import full_id
@@ -36,7 +37,8 @@ Examples:
   dragoman ask --direct --schema city.json "The capital of France?" --json | jq .structured.value
 
 What is piped in is context for the question; give </dev/null if there is none. A tool that is not allowed is
-asked for when stdin is a terminal, and denied otherwise. Ctrl-C cancels the turn; the session stays.
+asked for when stdin is a terminal, and denied otherwise; likewise a budget that is spent may be raised there.
+Ctrl-C cancels the turn; the session stays.
 """,
 )
 @click.argument("words", nargs=-1)
@@ -65,9 +67,11 @@ def ask(words: Sequence[str], latest: bool, session: str | None, fork: str | Non
     as_json = chosen.pop("as_json")
     as_events = chosen.pop("json_events")
     options = _options(chosen)
-    approver = Approver() if is_terminal(sys.stdin) else None
+    person: dict[str, Any] = {}
+    if is_terminal(sys.stdin):
+        person = {"on_permission": Approver(), "on_budget": ask_for_more}
     try:
-        with dragoman.connect("dragoman ask", scopes=_scopes(chosen), on_permission=approver) as claude:
+        with dragoman.connect("dragoman ask", scopes=_scopes(chosen), **person) as claude:
             if session is not None:
                 options["session_id"] = full_id(claude, session)
             elif fork is not None:
