@@ -10,11 +10,15 @@ import dragoman.asynchronous
 import pytest
 from dragoman.aio import Client
 from dragoman.errors import BusyError, ConnectionClosedError, NotRunningError
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetState
 from dragoman_protocol.lifecycle import CancelParams, PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import TextDelta
 
 ASKED = PermissionRequestParams(
     permission_id="p", session_id="s1", turn_id="t1", tool_name="Edit", input={"a": 1}
+)
+SPENT = BudgetRaiseParams(
+    budget=BudgetState(scope="hour", limit_usd=10, spent_usd=10), needed_usd=0.5, expires_at=2e9
 )
 
 
@@ -355,3 +359,80 @@ class TestPermissions:
         assert stopped.is_set()
         with pytest.raises(ConnectionClosedError):
             await task
+
+
+class TestMoney:
+    """`on_budget`: as `on_permission`, with a question and an answer of its own."""
+
+    def ask(self, scripted: Any, play: Any) -> list[Any]:
+        """Ask in each query, whose text is then how it was answered."""
+        answers: list[Any] = []
+
+        def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
+            def answered(response: Any) -> None:
+                answers.append(response)
+                text = response.error.kind if response.error else bytes(response.result).decode()
+                connection.respond(request, play.result(text))
+
+            connection.ask("budget/raise", SPENT, answered)
+
+        scripted.on("query/run", run)
+        return answers
+
+    async def test_a_plain_function(self, scripted: Any, play: Any) -> None:
+        self.ask(scripted, play)
+        async with Client(scripted.open, on_budget=lambda asked: 20 if asked == SPENT else None) as claude:
+            assert (await claude.query("Hi")).text == '{"limitUsd":20.0}'
+        assert scripted.requests[0][1]["capabilities"] == {"budget": True}
+
+    async def test_a_coroutine_function_that_makes_calls_itself(self, scripted: Any, play: Any) -> None:
+        self.ask(scripted, play)
+
+        async def decide(asked: BudgetRaiseParams) -> None:
+            await claude.limits_state()
+
+        async with Client(scripted.open, on_permission=lambda asked: True, on_budget=decide) as claude:
+            assert (await claude.query("Hi")).text == "{}"
+
+    async def test_it_is_not_answered_by_who_answers_permissions(self, scripted: Any, play: Any) -> None:
+        self.ask(scripted, play)
+        async with Client(scripted.open, on_permission=lambda asked: True) as claude:
+            assert (await claude.query("Hi")).text == "method_not_found"
+
+    async def test_a_callable_that_fails_says_no_and_the_loop_is_told(self, scripted: Any, play: Any) -> None:
+        self.ask(scripted, play)
+        heard: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context))
+        nonsense: Any = lambda asked: "20"  # noqa: E731
+        async with Client(scripted.open, on_budget=nonsense) as claude:
+            assert (await claude.query("Hi")).text == "{}"
+        (context,) = heard
+        assert isinstance(context["exception"], TypeError)
+        assert context["message"] == "on_budget failed; the cap was not raised"
+
+    async def test_one_that_is_withdrawn_stops_asking(self, scripted: Any, play: Any) -> None:
+        asking, stopped = asyncio.Event(), asyncio.Event()
+        withdraw: list[Any] = []
+
+        def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
+            def answered(response: Any) -> None:
+                connection.respond(request, play.result(response.error.kind))
+
+            asked = connection.ask("budget/raise", SPENT, answered)
+            withdraw.append(lambda: connection.notify("$/cancelRequest", CancelParams(id=asked)))
+
+        async def decide(asked: BudgetRaiseParams) -> float:
+            asking.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+            return 20
+
+        scripted.on("query/run", run)
+        async with Client(scripted.open, on_budget=decide) as claude:
+            task = asyncio.create_task(claude.query("Hi"))
+            await asyncio.wait_for(asking.wait(), 20)
+            withdraw[0]()
+            await asyncio.wait_for(stopped.wait(), 20)
+            assert (await task).text == "request_cancelled"

@@ -20,12 +20,16 @@ from dragoman.errors import (
     SessionBusyError,
 )
 from dragoman.sync import Client
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult, BudgetState
 from dragoman_protocol.codec import MAX_MESSAGE
 from dragoman_protocol.lifecycle import CancelParams, PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import TextDelta
 
 ASKED = PermissionRequestParams(
     permission_id="p", session_id="s1", turn_id="t1", tool_name="Edit", input={"a": 1}
+)
+SPENT = BudgetRaiseParams(
+    budget=BudgetState(scope="hour", limit_usd=10, spent_usd=10), needed_usd=0.5, expires_at=2e9
 )
 PATIENCE_S = 20
 
@@ -400,6 +404,107 @@ class TestPermissions:
 
         scripted.on("query/run", run)
         with Client(scripted.open, on_permission=lambda asked: True) as claude:
+            assert claude.query("Hi").text == "Hello"
+        assert len(answers) == 1
+        assert answers[0].error is None or answers[0].error.kind == "request_cancelled"
+
+
+class TestMoney:
+    """`on_budget`: as `on_permission`, with a question and an answer of its own."""
+
+    def ask(self, scripted: Any, play: Any, method: str = "budget/raise", question: Any = SPENT) -> list[Any]:
+        """Ask *question* in each query, whose text is then how it was answered."""
+        answers: list[Any] = []
+
+        def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
+            def answered(response: Any) -> None:
+                answers.append(response)
+                text = response.error.kind if response.error else bytes(response.result).decode()
+                connection.respond(request, play.result(text))
+
+            connection.ask(method, question, answered)
+
+        scripted.on("query/run", run)
+        return answers
+
+    @pytest.mark.parametrize(
+        ("word", "said"),
+        [
+            (None, "{}"),
+            (20, '{"limitUsd":20.0}'),
+            (12.5, '{"limitUsd":12.5}'),
+            (BudgetRaiseResult(limit_usd=30), '{"limitUsd":30.0}'),
+        ],
+    )
+    def test_the_word_is_passed_on(self, scripted: Any, play: Any, word: Any, said: str) -> None:
+        self.ask(scripted, play)
+        asked: list[Any] = []
+
+        def decide(question: BudgetRaiseParams) -> Any:
+            asked.append(question)
+            return word
+
+        with Client(scripted.open, on_budget=decide) as claude:
+            assert claude.query("Hi").text == said
+        assert asked == [SPENT]
+        assert scripted.requests[0][1]["capabilities"] == {"budget": True}
+
+    @pytest.mark.parametrize(
+        ("method", "question", "mine", "other"),
+        [
+            ("budget/raise", SPENT, "on_permission", "on_budget"),
+            ("permission/request", ASKED, "on_budget", "on_permission"),
+        ],
+    )
+    def test_each_answers_its_own_question(
+        self, scripted: Any, play: Any, method: str, question: Any, mine: str, other: str
+    ) -> None:
+        self.ask(scripted, play, method, question)
+        asked: list[Any] = []
+
+        def wrong(question: Any) -> Any:
+            raise AssertionError(question)
+
+        with Client(scripted.open, **{mine: wrong}) as claude:
+            assert claude.query("Hi").text == "method_not_found"
+
+        def right(question: Any) -> Any:
+            asked.append(question)
+            return None if other == "on_budget" else False
+
+        with Client(scripted.open, **{mine: wrong, other: right}) as claude:  # type: ignore[arg-type]
+            claude.query("Hi")
+        assert asked == [question]
+        assert scripted.requests[-2][1]["capabilities"] == {"permissions": True, "budget": True}
+
+    def test_a_callable_that_fails_says_no_and_its_exception_comes_out(
+        self, scripted: Any, play: Any
+    ) -> None:
+        answers = self.ask(scripted, play)
+
+        def fail(asked: BudgetRaiseParams) -> float:
+            raise ZeroDivisionError
+
+        with Client(scripted.open, on_budget=fail) as claude, pytest.raises(ZeroDivisionError):
+            claude.query("Hi")
+        nonsense: Any = lambda asked: True  # noqa: E731
+        with Client(scripted.open, on_budget=nonsense) as claude, pytest.raises(TypeError, match="dollars"):
+            claude.query("Hi")
+        assert [bytes(answer.result) for answer in answers] == [b"{}", b"{}"]
+
+    def test_one_that_was_withdrawn_meanwhile_is_not_answered_twice(self, scripted: Any, play: Any) -> None:
+        answers: list[Any] = []
+
+        def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
+            def answered(response: Any) -> None:
+                answers.append(response)
+                connection.respond(request, play.result())
+
+            asking = connection.ask("budget/raise", SPENT, answered)
+            connection.notify("$/cancelRequest", CancelParams(id=asking))
+
+        scripted.on("query/run", run)
+        with Client(scripted.open, on_budget=lambda asked: 20) as claude:
             assert claude.query("Hi").text == "Hello"
         assert len(answers) == 1
         assert answers[0].error is None or answers[0].error.kind == "request_cancelled"

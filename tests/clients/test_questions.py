@@ -39,9 +39,9 @@ def test_what_is_no_cap(word: object) -> None:
         raise_of(word)
 
 
-@pytest.mark.parametrize("word", [-1, float("nan"), float("inf"), BudgetRaiseResult(limit_usd=float("nan"))])
+@pytest.mark.parametrize("word", [-1, float("nan"), float("inf"), BudgetRaiseResult(limit_usd=1e7)])
 def test_what_is_no_money(word: object) -> None:
-    with pytest.raises(ValueError, match="expected a finite amount"):
+    with pytest.raises(ValueError, match="expected an amount from 0"):
         raise_of(word)
 
 

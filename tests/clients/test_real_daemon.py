@@ -11,8 +11,14 @@ from typing import Any
 
 import dragoman
 import pytest
-from dragoman.errors import AgentNotFoundError, RequestCancelledError, SessionNotFoundError
+from dragoman.errors import (
+    AgentNotFoundError,
+    BudgetExhaustedError,
+    RequestCancelledError,
+    SessionNotFoundError,
+)
 from dragoman.sync import Client
+from dragoman_protocol.budget import BudgetRaiseParams
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 from dragoman_protocol.stream import (
     AssistantText,
@@ -115,6 +121,38 @@ def test_a_permission(world: Any, allowed: bool) -> None:
     ]
     (resolved,) = [event for event in events if isinstance(event, PermissionResolved)]
     assert resolved.decision == ("allow" if allowed else "deny")
+
+
+def test_00_30_a_budget_of_nothing_is_raised(world: Any) -> None:
+    asked: list[BudgetRaiseParams] = []
+
+    def more(question: BudgetRaiseParams) -> float | None:
+        asked.append(question)
+        return None if len(asked) == 1 else 5
+
+    with connect(world, scopes=["query", "approve", "admin"], on_budget=more) as claude:
+        claude.budget_set(scope="hour", limit_usd=0)
+        with pytest.raises(BudgetExhaustedError):
+            claude.query("Hello", upstream="messagesApi")
+        assert claude.query("Hello", upstream="messagesApi").text == "You said: Hello"
+        (hour,) = claude.budget_get(scope="hour").budgets
+    assert [(each.budget.scope, each.budget.limit_usd) for each in asked] == [("hour", 0), ("hour", 0)]
+    assert asked[0].needed_usd > 0
+    assert hour.limit_usd == 5
+    with connect(world) as other:  # it is the cap that was raised, not this client's alone
+        assert other.query("Hello", upstream="messagesApi").text == "You said: Hello"
+
+
+async def test_00_30_a_budget_of_nothing_is_raised_with_asyncio(world: Any) -> None:
+    async def more(question: BudgetRaiseParams) -> float:
+        assert (await claude.budget_get(scope="all")).budgets[0].limit_usd == 0
+        return question.needed_usd + 1
+
+    scopes: Any = ["query", "approve", "admin"]
+    async with dragoman.aio.connect("tests", env=world.env, scopes=scopes, on_budget=more) as claude:
+        await claude.budget_set(scope="all", limit_usd=0)
+        answer = await claude.query("Hello", upstream="messagesApi")
+        assert answer.text == "You said: Hello"
 
 
 async def test_with_asyncio(world: Any) -> None:

@@ -3,7 +3,6 @@
 The word is what a program's callable returned. What cannot be understood raises, and then the answer is no.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,9 @@ import msgspec
 from dragoman_protocol.budget import BudgetRaiseParams, BudgetRaiseResult
 from dragoman_protocol.lifecycle import PermissionDecision, PermissionRequestParams
 from dragoman_protocol.peer import Request
+
+MOST_USD = 1_000_000
+"""The daemon takes no higher cap."""
 
 
 class Kind(msgspec.Struct, frozen=True, eq=False):
@@ -81,8 +83,8 @@ def raise_of(word: object) -> BudgetRaiseResult:
         return BudgetRaiseResult()
     if isinstance(limit, bool) or not isinstance(limit, int | float):
         raise TypeError(f"on_budget returned {word!r}; expected None, dollars or a BudgetRaiseResult")
-    if not math.isfinite(limit) or limit < 0:
-        raise ValueError(f"on_budget returned {word!r}; expected a finite amount of dollars, the new cap")
+    if not 0 <= limit <= MOST_USD:
+        raise ValueError(f"on_budget returned {word!r}; expected an amount from 0 to {MOST_USD} dollars")
     return BudgetRaiseResult(limit_usd=float(limit))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import dragoman
 import pytest
 from dragoman.cli import ask
+from dragoman_protocol.budget import BudgetRaiseParams, BudgetState
 from dragoman_protocol.lifecycle import PermissionRequestParams
 from dragoman_protocol.session import SessionInfo, SessionListResult
 from dragoman_protocol.stream import TextDelta, TurnStarted
@@ -303,7 +304,7 @@ class TestAtATerminal:
         assert status == 0
         assert '{"decision":"allow"}\n' in shown
         assert "claudeCode · 0.0 s · 3 in, 2 out · session s1" in shown
-        assert served.requests[0][1]["capabilities"] == {"permissions": True}
+        assert served.requests[0][1]["capabilities"] == {"permissions": True, "budget": True}
 
     def test_ctrl_c_at_the_question(self, terminal: Callable[..., Any], served: Any, play: Any) -> None:
         self.permission(served, play)
@@ -313,6 +314,40 @@ class TestAtATerminal:
         status, shown = shell.end()
         assert status == 130
         assert "Cancelled." in shown
+
+    def test_a_budget_is_raised(self, terminal: Callable[..., Any], served: Any, play: Any) -> None:
+        self.budget(served, play)
+        shell = terminal("ask", "Hi")
+        shown = shell.read_until("Raise it to how many dollars? [Enter: no] ")
+        assert "The budget (client nvim) is spent: $5.00 of $5.00." in shown
+        shell.type("12\n")
+        status, shown = shell.end()
+        assert status == 0
+        assert '{"limitUsd":12.0}\n' in shown
+
+    def test_ctrl_c_at_the_question_of_money(
+        self, terminal: Callable[..., Any], served: Any, play: Any
+    ) -> None:
+        self.budget(served, play)
+        shell = terminal("ask", "Hi")
+        shell.read_until("[Enter: no] ")
+        shell.type("\x03")
+        status, shown = shell.end()
+        assert status == 130
+        assert "Cancelled." in shown
+
+    def budget(self, served: Any, play: Any) -> None:
+        """Have a budget asked about, and the answer to that told as the answer."""
+        spent = BudgetState(scope="client", key="nvim", limit_usd=5, spent_usd=5)
+        question = BudgetRaiseParams(budget=spent, needed_usd=0.5, expires_at=2e9)
+
+        def ask(connection: Any, request: Any, params: dict[str, Any]) -> None:
+            def answered(response: Any) -> None:
+                connection.respond(request, play.result(bytes(response.result).decode()))
+
+            connection.ask("budget/raise", question, answered)
+
+        served.on("query/run", ask)
 
     def test_nothing_asked(self, terminal: Callable[..., Any], served: Any) -> None:
         status, shown = terminal("ask").end()

@@ -8,9 +8,7 @@ from dragoman_protocol.budget import BudgetRaiseParams, BudgetState
 
 from dragoman.cli.gauges import instant, money
 from dragoman.cli.terminal import printable
-
-MOST_USD = 1_000_000
-"""The daemon takes no higher cap."""
+from dragoman.questions import MOST_USD
 
 _QUESTION = "  Raise it to how many dollars? [Enter: no] "
 _AMOUNT = re.compile(r"\$?\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
