@@ -92,13 +92,13 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     answer(monkeypatch, "\n", asked(reserved_usd=0.5, resets_at=time.time() + 600))
     assert capsys.readouterr().err == (
         "\nThe budget (hour) is spent: $10.25 of $10.00, $0.5000 reserved by what runs.\n"
-        "It begins anew <600 s>; a higher one holds until then.\n"
+        "It begins anew <600 s>; a higher cap holds until then.\n"
         f"The turn is expected to cost $0.1250. It waits for an answer until <120 s>.\n{QUESTION}"
     )
     answer(monkeypatch, "\n", asked(scope="project", key="/a\x1b[2Jb"))
     shown = capsys.readouterr().err
     assert "The budget (project /a[2Jb) is spent:" in shown
-    assert "It never begins anew; a higher one holds until it is set again." in shown
+    assert "It never begins anew; a higher cap holds until it is set again." in shown
 
 
 def test_an_answer_that_comes_too_late(

@@ -42,9 +42,9 @@ def _situation(asked: BudgetRaiseParams, now: float) -> list[str]:
     of = "" if budget.limit_usd is None else f" of {money(budget.limit_usd)}"
     reserved = f", {money(budget.reserved_usd)} reserved by what runs" if budget.reserved_usd else ""
     if budget.resets_at is None:
-        holds = "It never begins anew; a higher one holds until it is set again."
+        holds = "It never begins anew; a higher cap holds until it is set again."
     else:
-        holds = f"It begins anew {instant(budget.resets_at, now)}; a higher one holds until then."
+        holds = f"It begins anew {instant(budget.resets_at, now)}; a higher cap holds until then."
     until = instant(asked.expires_at, now)
     return [
         f"The budget ({name}) is spent: {money(budget.spent_usd)}{of}{reserved}.",
