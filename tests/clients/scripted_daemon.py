@@ -104,7 +104,8 @@ class Connection:
                     arrivals = self.peer.receive(data)
                 for arrival in arrivals:
                     self._take(arrival)
-            self.closed = True
+            with self.lock:  # whoever is just closing it finds it open
+                self.closed = True
             self.daemon.happened()
 
     def _take(self, arrival: Any) -> None:
