@@ -263,8 +263,12 @@ class Budgets:
         kind, key = refused.scope
         facts = {"caller": caller.id, "scope": kind, "key": key, "limit_usd": limit}
         self._logger.info("budget raise", extra=facts)
-        if limit is not None and limit * MICRO > refused.limit:
+        if limit is None or limit * MICRO <= refused.limit:
+            return
+        try:
             await self.caps.raise_(refused.scope, limit, refused.resets_at)
+        except EngineError as error:  # beyond what a cap may be, or it cannot be kept: it stays as it was
+            self._logger.warning("budget raise failed", extra={**facts, "error": str(error)})
 
     def _crossed(self, crossed: list[Crossed]) -> None:
         for each in crossed:
@@ -278,8 +282,8 @@ class Budgets:
             AccountState(refused.scope, 0, refused.spent, refused.reserved, refused.limit, refused.resets_at)
         )
         of = f" of {state.key}" if state.key else ""
-        left = f"${refused.spent / MICRO:.2f} of ${refused.limit / MICRO:.2f} are spent"
-        busy = f", ${refused.reserved / MICRO:.2f} reserved by what runs" if refused.reserved else ""
+        left = f"{_dollars(refused.spent)} of {_dollars(refused.limit)}"
+        busy = f", {_dollars(refused.reserved)} reserved by what runs" if refused.reserved else ""
         again = "" if refused.resets_at is None else f" It begins anew {_utc(refused.resets_at)}."
         resets_at = refused.resets_at
         wait = None if resets_at is None else max(0, round((resets_at - self._clock()) * 1000))
@@ -298,6 +302,11 @@ class Budgets:
             retry_after_ms=wait,
             retryable=wait is not None,
         )
+
+
+def _dollars(micro: int) -> str:
+    usd = micro / MICRO
+    return f"${usd:.2f}" if usd >= 1 or not micro else f"${usd:.4f}"
 
 
 def _utc(at: float) -> str:

@@ -173,7 +173,7 @@ async def test_a_cap_refuses_and_says_everything(house: House) -> None:
         "retry_after_ms": 3_600_000,
         "retryable": True,
     }
-    assert "$0.50 of $0.50 are spent" in str(error)
+    assert "is spent: $0.5000 of $0.5000" in str(error)
     house.now += HOUR
     await house.start()
 
@@ -331,7 +331,7 @@ async def test_a_person_raises_a_cap_until_its_window_ends(house: House) -> None
     assert (await house.budgets.get("hour", None))[0].limit_usd == 0.5
 
 
-@pytest.mark.parametrize("answer", [None, 0.5, 0.1])
+@pytest.mark.parametrize("answer", [None, 0.5, 0.1, 2e6, float("nan")])
 async def test_what_is_no_raise(house: House, answer: float | None) -> None:
     async def no(_question: BudgetRaiseParams) -> BudgetRaiseResult:
         return BudgetRaiseResult(limit_usd=answer)
