@@ -51,6 +51,9 @@ def explanation(found: LimitsExplainResult, now: float) -> Iterator[str]:
 def budget_line(budget: BudgetState, now: float) -> str:
     """Return one cap and what is left of it."""
     name = budget.scope if budget.key is None else f"{budget.scope} {printable(budget.key)}"
+    if budget.key == "*":
+        most = "no cap" if budget.limit_usd is None else f"{money(budget.limit_usd)} at most"
+        return f"  {name:<24} {most}, for each that has no cap of its own"
     spent = money(budget.spent_usd)
     if budget.limit_usd is None:
         return f"  {name:<24} {spent} spent, no cap"
