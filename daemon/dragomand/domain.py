@@ -124,9 +124,7 @@ class Engine:
         self.admission.pools.host_of = lambda credential: host_of(config, credential)
         self.admission.on_breaker = lambda changed: self.notify(BreakerChangedParams(**asdict(changed)))
         self.admission.hearing.on_parked = self._tell_parked
-        self.admission.hearing.on_refused = lambda name, said: logger.warning(
-            "the provider refused a credential", extra={"credential": name, "reason": said}
-        )
+        await_login(self.auth, self.admission, logger)
         self.keeper = Keeper(self.admission, store, logger)
         self.limit_settings = LimitSettings(store, changeable(config), self._apply)
         self.provider_limits = ProviderLimits()
@@ -212,6 +210,21 @@ class Engine:
             new_id=new_uuid,
             logger=logger,
         )
+
+
+def await_login(auth: Auth, admission: Admission, logger: logging.Logger) -> None:
+    """Let what waits because a credential was refused go on when there is another one."""
+
+    def on_refused(name: str, said: str) -> None:
+        logger.warning("the provider refused a credential", extra={"credential": name, "reason": said})
+        auth.note_refused(name)
+
+    def on_other(name: str) -> None:
+        logger.info("another login was found", extra={"credential": name})
+        admission.credential_changed(name)
+
+    admission.hearing.on_refused = on_refused
+    auth.is_refused, auth.on_other = admission.is_refused, on_other
 
 
 def host_of(config: Config, credential: str) -> str:
