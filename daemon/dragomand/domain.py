@@ -97,6 +97,7 @@ class Engine:
             calls=self.calls,
             credential=lambda: auth.credential,
             direct_credential=lambda: auth.direct_credential,
+            direct_model=config.direct.model,
             ancestors=ancestors,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
