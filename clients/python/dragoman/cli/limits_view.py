@@ -71,6 +71,8 @@ def _doors(state: LimitsStateResult, now: float) -> Iterator[str]:
         parked = f", {state.parked} of them parked{until}"
     yield _door("Turns", state.running, state.max_running, state.queued) + parked
     yield _door("Calls", state.calls_running, state.max_calls, state.calls_queued)
+    if state.parked_until is not None and not state.parked:
+        yield f"A quota is used up: what needs it waits until {instant(state.parked_until, now)}"
     if state.waiting_for_auth:
         yield "The credential was refused. Nothing is sent until it is replaced: see dragoman auth status"
     if state.human_active:
