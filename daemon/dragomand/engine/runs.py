@@ -14,6 +14,7 @@ from functools import partial
 
 import anyio
 from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
+from dragoman_protocol.stream import StreamOpenParams
 
 from dragomand.policy.fair_queue import Priority
 from dragomand.store.errors import StorageError
@@ -361,7 +362,7 @@ class Runs:
 
 
 def _priority(options: TurnOptions) -> Priority:
-    return options.priority if isinstance(options, QueryRunParams) else "interactive"
+    return options.priority if isinstance(options, QueryRunParams | StreamOpenParams) else "interactive"
 
 
 def _fork_spec(session: SessionRow, spec: RunSpec, new_id: Callable[[], str]) -> RunSpec | None:
