@@ -87,8 +87,7 @@ def test_who_is_dying() -> None:
         os.kill(shell.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, shell.pid, os.WSTOPPED | os.WNOWAIT)
         assert not is_dying(shell.pid), "stopped, it can go on"
-        os.kill(shell.pid, signal.SIGKILL)
-        assert is_dying(shell.pid), "from the moment on in which it was killed"
+        os.kill(shell.pid, signal.SIGKILL)  # between its taking the signal and its exit nothing tells of it
         os.waitid(os.P_PID, shell.pid, os.WEXITED | os.WNOWAIT)
         assert is_dying(shell.pid), "a zombie"
     assert is_dying(shell.pid), "gone"
