@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -25,6 +25,7 @@ from dragoman_protocol.methods import METHODS
 from dragomand.domain import Engine
 from dragomand.engine.auth import provider_of
 from dragomand.engine.pool_view import pool_result
+from dragomand.engine.start_breakers import StartBreakers
 from dragomand.gateway.gateway import Gateway
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
@@ -59,7 +60,6 @@ from dragomand.server.route import Handler, Route
 from dragomand.server.server import Server
 from dragomand.settings import Config
 from dragomand.upstream.claude_code import ClaudeCode
-from dragomand.upstream.interface import PoolState
 from dragomand.upstream.messages_api import MessagesApi
 
 ANSWERED_WHILE_DRAINING = frozenset({"stream/interrupt", "stream/detach", "stream/close"})
@@ -76,10 +76,10 @@ class App:
         paths: Paths,
         engine: Engine,
         gateway: Gateway,
-        pool: Callable[[], PoolState],
+        upstream: ClaudeCode,
         logger: logging.Logger,
     ) -> None:
-        """Put the RPC column in front of *engine*; *pool* tells what is kept warm. Made by `open`."""
+        """Put the RPC column in front of *engine*; *upstream* is Claude Code. Made by `open`."""
         self.gateway = gateway
         self.config = config
         self.paths = paths
@@ -87,7 +87,8 @@ class App:
         """Where clients reach it."""
         self.logger = logger
         self.engine = engine
-        self.pool = pool
+        self.pool = upstream.pool
+        self.starts = StartBreakers(upstream)
         self.started_at = time.time()
         self.stopping = anyio.Event()
         """Set when somebody asked the daemon to stop; `grace_ms` says how long turns may take to finish."""
@@ -146,7 +147,7 @@ class App:
             else:  # its limits are another provider's than those of Claude Code's calls
                 engine.calls.unheard = frozenset({auth.direct_credential})
             app = cls(
-                config=config, paths=paths, engine=engine, gateway=gateway, pool=upstream.pool, logger=logger
+                config=config, paths=paths, engine=engine, gateway=gateway, upstream=upstream, logger=logger
             )
             try:
                 yield app
@@ -199,7 +200,7 @@ class App:
             **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
-            **breaker_handlers(engine.admission),
+            **breaker_handlers(engine.admission, self.starts),
             **gateway_handlers(self.gateway.issue, self.gateway.tokens, self.gateway.revoke),
             **daemon_handlers(self.status, self.request_stop, lambda: pool_result(self.pool())),
         }

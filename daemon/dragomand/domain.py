@@ -1,10 +1,12 @@
 """The domain column, put together from the settings: everything that Dragoman does, with no way in yet."""
 
+import hashlib
 import logging
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +40,7 @@ from dragomand.engine.token_counts import TokenCounts
 from dragomand.policy.backoff import Backoff
 from dragomand.process.identity import ancestors
 from dragomand.settings import Config
+from dragomand.store.errors import StorageError
 from dragomand.store.store import Store
 from dragomand.upstream.endpoint import DEFAULT_URL
 from dragomand.upstream.interface import Upstream
@@ -45,6 +48,8 @@ from dragomand.upstream.limits_heard import LimitsHeard
 from dragomand.upstream.messages_api import MessagesApi
 
 HOUR_S = 3600.0
+KEY_STATE = "limits/key"
+"""Where the store keeps a digest of the API key: by it another one is known, the key itself is not."""
 CLOUDS = frozenset({"bedrock", "vertex"})
 """Credentials that are not for Anthropic itself."""
 
@@ -97,6 +102,7 @@ class Engine:
             calls=self.calls,
             credential=lambda: auth.credential,
             direct_credential=lambda: auth.direct_credential,
+            direct_model=config.direct.model,
             ancestors=ancestors,
         )
         self.token_counts = TokenCounts(direct, auth, self.sessions)
@@ -124,9 +130,7 @@ class Engine:
         self.admission.pools.host_of = lambda credential: host_of(config, credential)
         self.admission.on_breaker = lambda changed: self.notify(BreakerChangedParams(**asdict(changed)))
         self.admission.hearing.on_parked = self._tell_parked
-        self.admission.hearing.on_refused = lambda name, said: logger.warning(
-            "the provider refused a credential", extra={"credential": name, "reason": said}
-        )
+        await_login(self.auth, self.admission, logger)
         self.keeper = Keeper(self.admission, store, logger)
         self.limit_settings = LimitSettings(store, changeable(config), self._apply)
         self.provider_limits = ProviderLimits()
@@ -161,6 +165,7 @@ class Engine:
         await self.limit_settings.load()
         await self.budgets.load()
         await self.keeper.load()
+        await self._notice_another_key(store)
         direct = self.auth.direct_credential
         shared = direct == self.auth.credential
         since = time.time() - HOUR_S
@@ -168,6 +173,17 @@ class Engine:
         replay(self.admission, self.auth.credential, started)
         if not shared:
             replay(self.admission, direct, await store.turns_started(since, upstream="messages_api"))
+
+    async def _notice_another_key(self, store: Store) -> None:
+        """What an earlier life has found out of its API key says nothing of another one."""
+        key = self.auth.api_key() or ""
+        digest = hashlib.sha256(b"dragoman" + key.encode("utf-8", "surrogateescape")).digest()[:16]
+        known = await store.get_state(KEY_STATE)
+        if known != digest:
+            with suppress(StorageError):  # a full disk keeps nobody from asking
+                await store.set_state(KEY_STATE, digest)
+        if known is not None and known != digest:
+            self.admission.credential_changed("apiKey")
 
     def overhear(self, heard: LimitsHeard) -> None:
         """Take what Claude Code says of limits; of calls through the gateway the gateway alone says it."""
@@ -212,6 +228,21 @@ class Engine:
             new_id=new_uuid,
             logger=logger,
         )
+
+
+def await_login(auth: Auth, admission: Admission, logger: logging.Logger) -> None:
+    """Let what waits because a credential was refused go on when there is another one."""
+
+    def on_refused(name: str, said: str) -> None:
+        logger.warning("the provider refused a credential", extra={"credential": name, "reason": said})
+        auth.note_refused(name)
+
+    def on_other(name: str) -> None:
+        logger.info("another login was found", extra={"credential": name})
+        admission.credential_changed(name)
+
+    admission.hearing.on_refused = on_refused
+    auth.is_refused, auth.on_other = admission.is_refused, on_other
 
 
 def host_of(config: Config, credential: str) -> str:

@@ -14,7 +14,8 @@ class BreakerInfo(Value):
     """One breaker."""
 
     host: str
-    """The provider's host, or `claudeCode` for the starting of its processes."""
+    """The provider's host, or `claudeCode` for the starting of its processes: there is one breaker for each
+    kind of start (settings, environment, folder) that crashed, and one for what is new."""
     models: str
     """The family of models; empty for `claudeCode`."""
     state: BreakerWord
@@ -48,4 +49,4 @@ class BreakerResetResult(Value):
 
 
 class BreakerChangedParams(BreakerInfo, kw_only=True):
-    """A breaker opened, tries out, or closed (`breaker/changed`)."""
+    """A provider's breaker opened, tries out, or closed (`breaker/changed`)."""

@@ -14,7 +14,8 @@ class BudgetState(Value):
 
     scope: BudgetScope
     key: str | None = None
-    """Which client, project (its folder), session or tree; absent for `all`, `hour`, `day`."""
+    """Which client, project (its folder), session or tree; absent for `all`, `hour`, `day`. `*` is the cap
+    for each that has none of its own; nothing is spent under it."""
     limit_usd: float | None = None
     """Absent: no cap."""
     spent_usd: float = 0.0
@@ -27,7 +28,8 @@ class BudgetState(Value):
 
 
 class BudgetGetParams(Params):
-    """Which caps; nothing: every one that is set, and the hour's and the day's spending."""
+    """Which caps; nothing: every one that is set, and the hour's and the day's spending. What a setting
+    (`budget.clientUsd` …) caps for each of its kind has the key `*`."""
 
     scope: BudgetScope | None = None
     key: str | None = None

@@ -160,7 +160,8 @@ class LimitsStateResult(Value):
     parked: int = 0
     """Of those that wait, turns and calls that wait for a quota window to reset."""
     parked_until: float | None = None
-    """Unix seconds at which they go on by themselves."""
+    """Unix seconds at which they go on by themselves. While a quota is used up it is told though nothing
+    waits yet: what comes and needs that quota is parked until then."""
     waiting_for_auth: bool = False
     """The credential was refused: nothing is sent before it is replaced or verified."""
     buckets: list[Bucket] = msgspec.field(default_factory=list)

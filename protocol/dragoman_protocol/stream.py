@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .content import Prompt
-from .query import AnsweredBy, ForkChoice, OutputAttempt, TurnOptions
+from .query import AnsweredBy, ForkChoice, OutputAttempt, Priority, TurnOptions
 from .session import TurnStatus, Usage
 from .values import Params, Value
 
@@ -204,6 +204,8 @@ class StreamOpenParams(TurnOptions, kw_only=True):
     """The new session begins with the turns of another one, in its folder; not together with `sessionId`."""
     new_session_id: str | None = None
     """The new session's id, a UUID that no session has; absent: the daemon makes one."""
+    priority: Priority = "interactive"
+    """Of each of its turns; a `batch` waits for its place as long as it takes."""
     title: str | None = None
     tags: list[str] | None = None
 

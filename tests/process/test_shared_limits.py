@@ -153,3 +153,16 @@ def test_a_quota_that_is_used_up_costs_one_request_over_a_kill(
     kinds.append(client.ask("query/run", direct("more"))["error"]["data"]["kind"])
     assert kinds == ["quota_exhausted", "quota_exhausted"]
     assert len(arrivals(sim)) == had
+
+
+def test_another_key_is_another_credential(home: Any, sim: Remote, begin: Callable[[], Any]) -> None:
+    """Whoever replaces a key that was refused need not wait for the next try."""
+    sim.use(Script(rules=[ANSWER], keys=["sk-ant-api03-a-good-one"]))
+    assert begin().ask("query/run", direct("hello"))["error"]["data"]["kind"] == "auth_failed"
+    home.kill()
+    had = len(arrivals(sim))
+    assert begin().ask("query/run", direct("hello"))["error"]["data"]["kind"] == "auth_failed"
+    assert len(arrivals(sim)) == had, "the same one is let alone"
+    home.kill()
+    home.env["ANTHROPIC_API_KEY"] = "sk-ant-api03-a-good-one"
+    assert done(begin().ask("query/run", direct("hello")))["text"]

@@ -434,6 +434,7 @@ class Calls(ABC):
         session_id: str | None = None,
         fork: ForkChoice | None = None,
         new_session_id: str | None = None,
+        priority: Priority = "interactive",
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
@@ -471,6 +472,7 @@ class Calls(ABC):
         fork: The new session begins with the turns of another one, in its folder; not together with
             `sessionId`.
         new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
+        priority: Of each of its turns; a `batch` waits for its place as long as it takes.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
@@ -514,6 +516,7 @@ class Calls(ABC):
             session_id=session_id,
             fork=fork,
             new_session_id=new_session_id,
+            priority=priority,
             title=title,
             tags=tags,
             model=model,
@@ -1198,6 +1201,7 @@ class AsyncCalls(ABC):
         session_id: str | None = None,
         fork: ForkChoice | None = None,
         new_session_id: str | None = None,
+        priority: Priority = "interactive",
         title: str | None = None,
         tags: list[str] | None = None,
         model: str | None = None,
@@ -1235,6 +1239,7 @@ class AsyncCalls(ABC):
         fork: The new session begins with the turns of another one, in its folder; not together with
             `sessionId`.
         new_session_id: The new session's id, a UUID that no session has; absent: the daemon makes one.
+        priority: Of each of its turns; a `batch` waits for its place as long as it takes.
         model: An alias (`opus`, `sonnet`, `haiku`) or a full model name.
         fallback_model: Who answers when the model is overloaded or not available; several are tried in
             order.
@@ -1278,6 +1283,7 @@ class AsyncCalls(ABC):
             session_id=session_id,
             fork=fork,
             new_session_id=new_session_id,
+            priority=priority,
             title=title,
             tags=tags,
             model=model,

@@ -14,7 +14,8 @@ from .errors import EngineError
 
 LOGIN_FILE = ".credentials.json"
 """Claude Code's own file in its configuration folder; where it is, somebody has logged in."""
-
+LOGIN = "claudeLogin"
+"""The name of that credential."""
 
 _VARIABLES: dict[Provider, str] = {"bedrock": "CLAUDE_CODE_USE_BEDROCK", "vertex": "CLAUDE_CODE_USE_VERTEX"}
 
@@ -38,7 +39,12 @@ class Auth:
         self._provider = provider_of(environment)
         self._cloud = cloud
         self._login_file = os.path.join(claude_config_dir, LOGIN_FILE)
-        self._logged_in = os.path.exists(self._login_file)
+        self._login = self._seen()
+        self._logged_in = self._login is not None
+        self.is_refused: Callable[[str], bool] = lambda _name: False
+        """Tells whether the provider refused a credential, by its name."""
+        self.on_other: Callable[[str], None] = lambda _name: None
+        """Told that behind a credential's name there is another one than before; must return at once."""
 
     def api_key(self) -> str | None:
         """Return the key for the upstream, which must not keep it; None without one."""
@@ -47,7 +53,7 @@ class Auth:
     @property
     def credential(self) -> str:
         """Which credential pays for turns of Claude Code, by a name that reveals nothing of it."""
-        return "apiKey" if self._api_key is not None else "claudeLogin"
+        return "apiKey" if self._api_key is not None else LOGIN
 
     @property
     def direct_credential(self) -> str:
@@ -102,12 +108,11 @@ class Auth:
     def claude_code_refusal(self) -> EngineError | None:
         """Return why Claude Code cannot be asked; None if it can.
 
-        Somebody may have logged in since the daemon started, so without a credential the disk is looked at
-        again.
+        Somebody may have logged in since the daemon started, so without a credential, or with a login that
+        was refused, the disk is looked at again.
         """
-        if self._source() != "none":
-            return None
-        self._logged_in = os.path.exists(self._login_file)
+        if self._source() == "none" or (self._api_key is None and self.is_refused(LOGIN)):
+            self._look()
         if self._source() != "none":
             return None
         if self._cloud is not None and self.can_ask_directly:
@@ -121,6 +126,26 @@ class Auth:
         next_step = self._next_step()
         text = f"No credential for Claude is available. {next_step}"
         return EngineError("auth_required", text, next_step=next_step)
+
+    def note_refused(self, name: str) -> None:
+        """The provider has refused a credential: a login is another one if its file changes from now on."""
+        if name == LOGIN:
+            self._login = self._seen() or self._login
+
+    def _look(self) -> None:
+        """Look whether somebody has logged in, or in anew."""
+        seen = self._seen()
+        if seen is not None and seen != self._login:
+            self._login, self._logged_in = seen, True
+            self.on_other(LOGIN)
+
+    def _seen(self) -> tuple[int, int] | None:
+        """Return what tells one login file from another without reading it; None: there is none."""
+        try:
+            found = os.stat(self._login_file)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _source(self) -> CredentialSource:
         if self._provider != "anthropic":

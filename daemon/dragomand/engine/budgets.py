@@ -170,17 +170,21 @@ class Budgets:
     async def get(self, scope: BudgetScope | None, key: str | None) -> list[BudgetState]:
         """Return the accounts: one, those of a kind, or all that have a cap, and the hour's and the day's.
 
-        Raises `storage_failed`.
+        Last come the caps for each of a kind, with the key `*`. Raises `storage_failed`.
         """
         self.caps.expire(self._clock())
         now = self._clock()
+        if scope is not None and key == EACH:
+            return [_told_each(scope, self.caps.each.get(scope))]
         if scope is not None and (key is not None or scope in ("all", "hour", "day")):
             wanted = Scope(scope, key or "")
             await self._know([wanted])
             return [_told(self._ledger.look(wanted, now))]
         await self._know([each for each in self.caps.single if each.name != EACH])
         held = [each for each in self._ledger.state(now) if scope in (None, each.scope.kind)]
-        return _list(each for each in held if _is_capped(each) or each.scope.kind in ("hour", "day"))
+        told = _list(each for each in held if _is_capped(each) or each.scope.kind in ("hour", "day"))
+        each = sorted(self.caps.each.items())
+        return told + [_told_each(kind, limit) for kind, limit in each if scope in (None, kind)]
 
     def capped(self) -> list[BudgetState]:
         """Return the accounts in use that have a cap, those that spent most first."""
@@ -191,7 +195,7 @@ class Budgets:
         which = await self.caps.set(scope, key, limit_usd)
         self._logger.info("budget set", extra={"scope": scope, "key": key, "limit_usd": limit_usd})
         if which.name == EACH:
-            return BudgetState(scope=scope, key=EACH, limit_usd=limit_usd)
+            return _told_each(scope, self.caps.each.get(scope))
         await self._know([which])
         return _told(self._ledger.look(which, self._clock()))
 
@@ -320,6 +324,10 @@ def _is_capped(state: AccountState) -> bool:
 def _list(states: Iterable[AccountState]) -> list[BudgetState]:
     order = sorted(states, key=lambda each: (-each.spent, each.scope))
     return [_told(each) for each in order[:MOST_TOLD]]
+
+
+def _told_each(kind: Kind, limit: int | None) -> BudgetState:
+    return BudgetState(scope=kind, key=EACH, limit_usd=None if limit is None else limit / MICRO)
 
 
 def _told(state: AccountState) -> BudgetState:

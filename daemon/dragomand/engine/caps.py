@@ -102,6 +102,11 @@ class Caps:
         """Those that have a cap of their own."""
         return [scope for scope, cap in self._ledger.caps.items() if cap < NO_CAP]
 
+    @property
+    def each(self) -> Mapping[Kind, int]:
+        """The caps for each of a kind that has none of its own."""
+        return self._ledger.default_caps
+
     # -- within
 
     def _all(self) -> list[Cap]:

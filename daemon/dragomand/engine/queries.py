@@ -316,7 +316,7 @@ class Queries:
             submission.caller,
             session,
             self._new_id(),
-            model=params.model,
+            model=params.model or session.model or (self._runs.direct_model if direct else None),
             credential=self._auth.direct_credential if direct else self._auth.credential,
             timeout_s=self._limits.queue_time_s(params, timeout_ms),
             parent=self._runs.turn_above(submission.caller),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dragoman_protocol.query import QueryRunParams
+from dragoman_protocol.stream import StreamOpenParams
 
 
 @dataclass(slots=True)
@@ -22,6 +23,10 @@ class QueryLimits:
         if params.timeout_ms is not None or params.priority == "batch":
             return params.timeout_ms
         return default_ms or self.timeout_ms
+
+    def queue_time_in_stream_s(self, params: StreamOpenParams) -> float | None:
+        """Return the same of a turn of a stream that was opened with *params*."""
+        return None if params.priority == "batch" else self.queue_timeout_ms / 1000
 
     def queue_time_s(self, params: QueryRunParams, timeout_ms: int | None) -> float | None:
         """Return how long it may wait, in seconds; None: without limit."""

@@ -14,6 +14,7 @@ from functools import partial
 
 import anyio
 from dragoman_protocol.query import AnswerOptions, QueryRunParams, TurnOptions
+from dragoman_protocol.stream import StreamOpenParams
 
 from dragomand.policy.fair_queue import Priority
 from dragomand.store.errors import StorageError
@@ -88,13 +89,14 @@ class Runs:
         calls: Calls | None = None,
         credential: Callable[[], str] = lambda: "apiKey",
         direct_credential: Callable[[], str] = lambda: "apiKey",
+        direct_model: str | None = None,
         ancestors: Callable[[int], Iterable[int]] = lambda _pid: (),
     ) -> None:
         """Start runs of *upstream* and record them in *store*; *clock* gives Unix seconds.
 
         What they call through the gateway is counted by *calls*. *direct* is the Messages API, whose runs
         leave no record. *credential* names the one that pays, *direct_credential* that of direct calls,
-        *ancestors* the processes that one descends from.
+        *direct_model* the model of those that name none, *ancestors* the processes that one descends from.
         """
         self._ancestors = ancestors
         self._live: dict[int, OpenRun] = {}
@@ -102,6 +104,7 @@ class Runs:
         self._lineages: OrderedDict[str, frozenset[int]] = OrderedDict()
         self._credential = credential
         self._direct_credential = direct_credential
+        self.direct_model = direct_model
         self._upstream = upstream
         self._direct = direct
         self._calls = calls
@@ -252,7 +255,7 @@ class Runs:
             turn.turn_id,
             _priority(options),
             turn.session.session_id,
-            family_of(options.model or turn.session.model),
+            family_of(options.model or turn.session.model or self.direct_model),
             self._direct_credential(),
         )
         waiting = self._tell(turn)
@@ -359,7 +362,7 @@ class Runs:
 
 
 def _priority(options: TurnOptions) -> Priority:
-    return options.priority if isinstance(options, QueryRunParams) else "interactive"
+    return options.priority if isinstance(options, QueryRunParams | StreamOpenParams) else "interactive"
 
 
 def _fork_spec(session: SessionRow, spec: RunSpec, new_id: Callable[[], str]) -> RunSpec | None:

@@ -327,8 +327,9 @@ class Streams:
             turn.turn_id,
             model=stream.params.model,
             credential=self._auth.credential,
-            timeout_s=self._limits.queue_timeout_ms / 1000,
+            timeout_s=self._limits.queue_time_in_stream_s(stream.params),
             parent=above,
+            priority=stream.params.priority,
             reserve=lambda: self._budgets.reserve(payment),
         )
         waiting = telling(turn.caller, stream.session_id, turn.turn_id, publish, self._clock)

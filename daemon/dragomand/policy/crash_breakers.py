@@ -11,7 +11,7 @@ recent is forgotten first; a forgotten kind begins with a closed breaker.
 from collections import OrderedDict
 from typing import Any
 
-from .crash_breaker import CrashBreaker
+from .crash_breaker import CrashBreaker, CrashState
 
 
 class CrashBreakers:
@@ -69,6 +69,20 @@ class CrashBreakers:
             if len(self._plain) > self._most_kinds:
                 self._plain = {kind}
             self._all.crashed(now)
+
+    def look(self, now: float) -> list[tuple[bool, CrashState]]:
+        """Return how those stand that are open or may soon be; first the one for all, with True."""
+        breakers = [(True, self._all), *((False, each) for each in self._crashing.values())]
+        looks = [(is_all, breaker.look(now)) for is_all, breaker in breakers]
+        return [(is_all, state) for is_all, state in looks if state.is_recent]
+
+    def reset(self) -> int:
+        """Close all and forget the crashes: a person knows better. Returns how many were not closed."""
+        was = self._all.is_open + sum(each.is_open for each in self._crashing.values())
+        self._crashing.clear()
+        self._plain.clear()
+        self._all = CrashBreaker(**self._figures)
+        return was
 
     def _of(self, kind: str) -> list[CrashBreaker]:
         own = self._crashing.get(kind)

@@ -330,6 +330,29 @@ class UpstreamRun(Protocol):
         """End the run by a bounded ladder: end of input, terminate, kill; in 6 s no descendant is left."""
 
 
+@dataclass(frozen=True, slots=True)
+class StartBreaker:
+    """What stops the starting of processes, or may soon. Times are Unix seconds."""
+
+    of_all: bool
+    """Whether it stops every kind of start that has not worked yet; else one kind."""
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    """Crashes in a row."""
+    opened_at: float | None
+    retry_at: float | None
+
+
+class Starting(Protocol):
+    """What starts processes, as far as its breakers go."""
+
+    def start_breakers(self) -> list[StartBreaker]:
+        """Return those that count something."""
+
+    def reset_starts(self) -> int:
+        """Let what crashed start at once; returns how many breakers were not closed."""
+
+
 class Upstream(Protocol):
     """Starts runs."""
 

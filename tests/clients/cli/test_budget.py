@@ -23,14 +23,21 @@ def test_the_caps(run: Callable[..., Any], served: Any) -> None:
     served.answers(
         "budget/get",
         BudgetGetResult(
-            budgets=[BudgetState(scope="hour", limit_usd=10, spent_usd=5), BudgetState(scope="day")]
+            budgets=[
+                BudgetState(scope="hour", limit_usd=10, spent_usd=5),
+                BudgetState(scope="day"),
+                BudgetState(scope="client", key="*", limit_usd=5),
+                BudgetState(scope="project", key="*"),
+            ]
         ),
     )
     assert run("budget").out.splitlines() == [
         "hour                     ██████░░░░░░ $5.00 of $10.00",
         "day                      $0.00 spent, no cap",
+        "client *                 $5.00 at most, for each that has no cap of its own",
+        "project *                no cap, for each that has no cap of its own",
     ]
-    assert len(json.loads(run("budget", "--json").out)["budgets"]) == 2
+    assert len(json.loads(run("budget", "--json").out)["budgets"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,18 @@ def test_an_idle_daemon_is_two_lines() -> None:
     ]
 
 
+def test_a_quota_that_is_used_up_though_nothing_waits() -> None:
+    state = LimitsStateResult(
+        running=0,
+        queued=0,
+        max_running=8,
+        max_queued=512,
+        max_queued_per_client=64,
+        parked_until=NOON + 7_200,
+    )
+    assert "A quota is used up: what needs it waits until 14:00 (in 2 h)" in shown(state).splitlines()
+
+
 def test_everything_at_once() -> None:
     state = LimitsStateResult(
         running=4,

@@ -409,6 +409,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
         "api_key": "sk-test",
         "max_calls": 16,
         "direct": None,
+        "direct_model": None,
         **chosen,
     }
     cwd = folder / "work"
@@ -453,6 +454,7 @@ async def an_engine(folder: Path, **chosen: Any) -> AsyncIterator[Engine]:
             new_id=new_id,
             calls=calls,
             ancestors=figures["ancestors"],
+            direct_model=figures["direct_model"],
         )
         agents = Agents(PRESETS, folder / "agents")
         limits = QueryLimits(

@@ -1,12 +1,13 @@
 """Which credential is told, and when there is none (00.1, 00.10, 01.2, 01.3, 01.4, 01.5, 01.6, 01.21)."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from dragoman_protocol.auth import CloudAuth
-from dragomand.engine.auth import LOGIN_FILE, Auth
+from dragomand.engine.auth import LOGIN, LOGIN_FILE, Auth
 from dragomand.engine.errors import EngineError
 
 KEY = "sk-ant-api03-secret"
@@ -84,6 +85,49 @@ def test_a_login_after_the_start_is_found_when_it_is_needed(tmp_path: Path) -> N
     assert not late.status().authenticated  # from memory
     late.require()
     assert late.status().source == "claudeCodeLogin"
+
+
+def test_another_login_is_found_when_the_one_before_was_refused(tmp_path: Path) -> None:
+    """Looked for only then: Claude Code writes the file anew now and then, which means nothing."""
+    file = tmp_path / LOGIN_FILE
+    file.write_text("one")
+    holder = auth(tmp_path)
+    found: list[str] = []
+    refused = False
+    holder.on_other, holder.is_refused = found.append, lambda name: refused and name == LOGIN
+
+    def write_anew() -> None:
+        fresh = tmp_path / "fresh"
+        fresh.write_text("another")
+        os.replace(fresh, file)
+
+    write_anew()
+    holder.require_claude_code()
+    assert found == []
+    refused = True
+    holder.note_refused(LOGIN)
+    holder.require_claude_code()
+    assert found == [], "it is the refused one still"
+    file.unlink()
+    holder.require_claude_code()
+    assert found == [], "where there is none, there is no other one"
+    write_anew()
+    for _ in range(2):
+        holder.require_claude_code()
+    assert found == ["claudeLogin"]
+
+
+def test_a_first_login_is_told_and_a_key_is_not_looked_for(tmp_path: Path) -> None:
+    found: list[str] = []
+    first, with_key = auth(tmp_path), auth(tmp_path, KEY)
+    for holder in (first, with_key):
+        holder.on_other, holder.is_refused = found.append, lambda _name: True
+        holder.note_refused("apiKey")
+    (tmp_path / LOGIN_FILE).write_text("{}")
+    with_key.require_claude_code()
+    assert found == []
+    first.require_claude_code()
+    assert found == ["claudeLogin"]
 
 
 # -- direct queries by way of a cloud

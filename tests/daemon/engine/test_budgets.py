@@ -428,9 +428,30 @@ async def test_the_list(house: House) -> None:
     listed = [(each.scope, each.key, each.limit_usd) for each in await house.budgets.get(None, None)]
     assert listed == [
         ("day", None, None), ("hour", None, None), ("project", "/p", 1.0), ("session", "s9", 3.0),
+        ("project", "*", 1.0),
     ]  # fmt: skip
-    assert [each.key for each in await house.budgets.get("project", None)] == ["/p"]
+    assert [each.key for each in await house.budgets.get("project", None)] == ["/p", "*"]
     assert (await house.budgets.get("project", "/nowhere"))[0].limit_usd == 1.0
     each = await house.budgets.set("client", "*", 4.0)
     assert (each.key, each.limit_usd) == ("*", 4.0)
     assert (await house.budgets.get("client", "nvim"))[0].limit_usd == 4.0
+
+
+async def test_the_caps_for_each_are_listed(house: House) -> None:
+    """Whoever set a cap, or wrote one into the settings, finds it again: with the key `*`, last."""
+
+    def told(found: list[Any]) -> list[tuple[str, str | None, float | None]]:
+        return [(each.scope, each.key, each.limit_usd) for each in found]
+
+    await house.again(project=2.0)
+    await house.budgets.set("client", "*", 5.0)
+    await house.turn(1.0)
+    everything = await house.budgets.get(None, None)
+    assert told(everything)[-2:] == [("client", "*", 5.0), ("project", "*", 2.0)]
+    assert ("client", "nvim", 5.0) in told(everything)
+    assert (everything[-2].spent_usd, everything[-2].remaining_usd) == (0.0, None)
+    assert told(await house.budgets.get("client", None)) == [("client", "nvim", 5.0), ("client", "*", 5.0)]
+    assert told(await house.budgets.get("client", "*")) == [("client", "*", 5.0)]
+    assert told(await house.budgets.get("session", "*")) == [("session", "*", None)]
+    await house.budgets.set("client", "*", None)
+    assert told(await house.budgets.get("client", None)) == []

@@ -102,6 +102,19 @@ async def test_one_call_permit_is_enough_for_any_number_of_turns_and_programs(ki
         engine.check_idle()
 
 
+async def test_what_names_no_model_is_counted_with_the_model_that_answers(kit: Any) -> None:
+    """A turn, its calls, and a later turn of the same session share the limits of the setting's model."""
+    direct = Direct()
+    direct.go.set()
+    async with kit.engine(direct=direct, direct_model="claude-sonnet-5-5") as engine:
+        first = await asking(engine, kit)
+        await asking(engine, kit, session_id=first.session_id)
+        assert [pool.models for pool in engine.admission.pools] == ["sonnet"]
+        await asking(engine, kit, model="opus")
+        assert [pool.models for pool in engine.admission.pools] == ["sonnet", "opus"]
+        engine.check_idle()
+
+
 async def test_a_thousand_queries_run_at_once(kit: Any) -> None:
     """00.101"""
     direct = Direct()

@@ -13,6 +13,7 @@ from dragoman_protocol.stream import (
     Waiting,
 )
 from dragomand.engine import turn as turn_module
+from dragomand.engine.admission import explained
 from dragomand.store.errors import StorageFullError
 from dragomand.upstream.interface import Failure, TurnOutcome, UpstreamError
 
@@ -382,6 +383,28 @@ async def test_a_message_that_was_accepted_and_not_admitted_in_time_is_a_turn_th
         await watcher.sees(TurnCompleted, times=2)
         assert (await engine.store.session(session_id)).turn_count == 2
         await engine.check_whole(session_id)
+
+
+async def test_a_stream_may_be_a_batch_whose_turns_wait_as_long_as_it_takes(kit: Any) -> None:
+    """A person's turn that waits for the same place ends at `limits.queueTimeoutMs`."""
+    async with kit.engine(max_running=1, queue_timeout_ms=10) as engine:
+        engine.upstream.scripts.append(gate := kit.Gated())
+        query = asyncio.create_task(engine.queries.run(engine.params(), kit.caller()))
+        await kit.soon(gate.reached)
+        batch, of_batch = await opened(engine, kit, priority="batch")
+        person, of_person = await opened(engine, kit, kit.caller("client-2"))
+        await send(engine, kit, batch, "of the batch")
+        (waiting,) = explained(engine.admission, None).waiting
+        assert (waiting.priority, waiting.expires_at) == ("batch", None)
+        await send(engine, kit, person, "of the person")
+        await of_person.sees(TurnCompleted)
+        assert of_person.seen[-1].params.event.error["kind"] == "queue_timeout"
+        assert of_batch.kinds == ["Waiting"], "it came before, and waits on"
+        gate.go.set()
+        await query
+        await of_batch.sees(TurnCompleted)
+        assert of_batch.seen[-1].params.event.status == "completed"
+        await engine.check_whole(batch)
 
 
 @pytest.mark.parametrize("how", ["interrupt", "close", "shutdown"])

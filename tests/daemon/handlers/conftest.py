@@ -17,6 +17,7 @@ import pytest
 from dragoman_protocol.errors import RpcError
 from dragoman_protocol.methods import METHODS
 from dragomand.engine.rewinds import Rewinds
+from dragomand.engine.start_breakers import StartBreakers
 from dragomand.handlers.agent import agent_handlers
 from dragomand.handlers.auth import auth_handlers
 from dragomand.handlers.breaker import breaker_handlers
@@ -32,6 +33,7 @@ from dragomand.handlers.session import session_handlers
 from dragomand.handlers.stats import stats_handlers
 from dragomand.handlers.stream import stream_handlers
 from dragomand.server.route import Call, Handler
+from dragomand.upstream.interface import StartBreaker
 
 
 def _engine_kit() -> Any:
@@ -123,6 +125,20 @@ class StandInClient:
                 await event.wait()
 
 
+class StandInStarting:
+    """What starts processes, as far as its breakers go."""
+
+    def __init__(self) -> None:
+        self.breakers: list[StartBreaker] = []
+
+    def start_breakers(self) -> list[StartBreaker]:
+        return self.breakers
+
+    def reset_starts(self) -> int:
+        closed, self.breakers = len(self.breakers), []
+        return closed
+
+
 class House:
     """All handlers on one engine."""
 
@@ -133,6 +149,7 @@ class House:
         self._clients = 0
         self.status: Any = None
         self.pool: Any = None
+        self.starting = StandInStarting()
         handlers: dict[str, Handler] = {
             **auth_handlers(engine.queries._auth),
             **agent_handlers(engine.queries._agents),
@@ -149,7 +166,7 @@ class House:
             ),
             **permission_handlers(engine.permissions),
             **limits_handlers(engine.admission, engine.calls, engine.limit_settings, engine.budgets),
-            **breaker_handlers(engine.admission),
+            **breaker_handlers(engine.admission, StartBreakers(self.starting)),
             **budget_handlers(engine.budgets),
             **stats_handlers(engine.statistics),
             **daemon_handlers(lambda: self.status, self._stop, lambda: self.pool),

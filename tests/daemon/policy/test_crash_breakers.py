@@ -84,6 +84,38 @@ def test_it_remembers_to_a_bound(plain: bool) -> None:
     assert len(breakers._plain) <= 4
 
 
+def test_how_they_stand() -> None:
+    breakers = CrashBreakers()
+    assert breakers.look(0.0) == []
+    crash(breakers, "a", "a")
+    assert breakers.look(101.0) == [
+        (True, ("closed", 1, None, None, True)), (False, ("closed", 2, None, None, True)),
+    ]  # fmt: skip
+    assert breakers.look(200.0) == [], "long ago"
+    crash(breakers, "a", at=101.0)
+    assert breakers.look(102.0)[1] == (False, ("open", 3, 101.0, 111.0, True))
+    assert breakers.look(111.0)[1][1].state == "half_open", "the next is let through"
+    assert breakers.refusal("a", 112.0) is None
+    assert breakers.look(113.0)[1] == (False, ("half_open", 3, 101.0, None, True)), "one is under way"
+    breakers.crashed("a", 114.0)
+    assert breakers.look(115.0)[1] == (False, ("open", 4, 101.0, 134.0, True))
+    breakers.started("a", 135.0)
+    assert breakers.look(136.0) == []
+
+
+def test_a_person_closes_them() -> None:
+    breakers = CrashBreakers()
+    crash(breakers, "a", "a", "a", plain=False)
+    crash(breakers, "b", "c", "d")
+    assert breakers.refusal("a", 101.0) == breakers.refusal("new", 101.0) == 9.0
+    assert breakers.reset() == 2
+    assert breakers.refusal("a", 101.0) is breakers.refusal("new", 101.0) is None
+    assert breakers.look(101.0) == []
+    crash(breakers, "a", "b", at=101.0)
+    assert not breakers.is_open("a"), "it counts from the beginning"
+    assert breakers.reset() == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.integers(0, 40)), max_size=60))
 def test_no_kind_crashes_more_often_than_its_own_breaker_allows(steps: list[tuple[str, bool, int]]) -> None:
     breakers, now = CrashBreakers(), 0.0

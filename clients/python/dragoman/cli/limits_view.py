@@ -51,6 +51,9 @@ def explanation(found: LimitsExplainResult, now: float) -> Iterator[str]:
 def budget_line(budget: BudgetState, now: float) -> str:
     """Return one cap and what is left of it."""
     name = budget.scope if budget.key is None else f"{budget.scope} {printable(budget.key)}"
+    if budget.key == "*":
+        most = "no cap" if budget.limit_usd is None else f"{money(budget.limit_usd)} at most"
+        return f"  {name:<24} {most}, for each that has no cap of its own"
     spent = money(budget.spent_usd)
     if budget.limit_usd is None:
         return f"  {name:<24} {spent} spent, no cap"
@@ -68,6 +71,8 @@ def _doors(state: LimitsStateResult, now: float) -> Iterator[str]:
         parked = f", {state.parked} of them parked{until}"
     yield _door("Turns", state.running, state.max_running, state.queued) + parked
     yield _door("Calls", state.calls_running, state.max_calls, state.calls_queued)
+    if state.parked_until is not None and not state.parked:
+        yield f"A quota is used up: what needs it waits until {instant(state.parked_until, now)}"
     if state.waiting_for_auth:
         yield "The credential was refused. Nothing is sent until it is replaced: see dragoman auth status"
     if state.human_active:

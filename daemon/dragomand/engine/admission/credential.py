@@ -120,6 +120,11 @@ class Credential:
                 return kept.parked_until
         return None
 
+    def parked_instants(self, wall: float) -> list[float]:
+        """Return until when (Unix seconds) its used up quotas park what comes, if anything does."""
+        kept = (each.parked_until for parking in self.parkings.values() for each in parking.snapshot())
+        return [until for until in kept if until is not None and until > wall]
+
     def use_up(self, window: str, resets_at: float | None, chance: float, wall: float) -> Parked:
         """Its quota is used up."""
         self.clear = False

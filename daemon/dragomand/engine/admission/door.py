@@ -128,6 +128,11 @@ class Admission:
         known.restore()
         self._changed()
 
+    def is_refused(self, name: str) -> bool:
+        """Whether the provider refused the credential, as far as is known."""
+        known = self.pools.credentials.get(name)
+        return known is not None and known.refused
+
     def breakers(self) -> list[BreakerInfo]:
         """Return every breaker that has counted something."""
         now, wall = self.clock(), self.wall()

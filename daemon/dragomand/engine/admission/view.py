@@ -35,6 +35,7 @@ def state_of(door: Admission) -> LimitsStateResult:
     credentials = list(door.pools.credentials.values())
     parked = [lane for line in (door.turns, door.calls) for lane in line.lanes if _is_parked(lane)]
     until = [lane.blocked.resets_at for lane in parked if lane.blocked and lane.blocked.resets_at]
+    until += [instant for credential in credentials for instant in credential.parked_instants(wall)]
     rates = [(name, rate) for name, rate in door.turn_gate.rates.items()]
     return LimitsStateResult(
         running=door.turns.running,

@@ -42,6 +42,7 @@ from dragomand.upstream.interface import (
     PermissionAsk,
     PoolState,
     RunSpec,
+    StartBreaker,
     UpstreamError,
 )
 from dragomand.upstream.limits_heard import OnLimits, nobody
@@ -156,6 +157,19 @@ class ClaudeCode:
         if self._made is None:
             return PoolState(max_spare=self._pool_settings.max_spare)
         return replace(self._made[1].state(), kept=self._kept.count)
+
+    def start_breakers(self) -> list[StartBreaker]:
+        """Return what stops starts, or may soon."""
+        return [] if self._made is None else self._made[0].breakers()
+
+    def reset_starts(self) -> int:
+        """Let what crashed start at once, spares too; returns how many breakers were not closed."""
+        if self._made is None:
+            return 0
+        starts, pool, _ = self._made
+        reset = starts.reset()
+        pool.balance()
+        return reset
 
     async def close(self) -> None:
         """End every run that is still open and every spare, all at once."""

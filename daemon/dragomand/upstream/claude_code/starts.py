@@ -1,11 +1,12 @@
 """The starting of processes: a few at a time, and for a while none of a kind that crashes again and again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from dragomand.upstream.interface import Failure, UpstreamError
+from dragomand.upstream.interface import Failure, StartBreaker, UpstreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,26 @@ class Kind:
     key: str
     plain: bool = True
     """Whether there is nothing in it that its client has brought along."""
+
+
+class Look(Protocol):
+    """How a breaker stands. Times are the event loop's."""
+
+    @property
+    def state(self) -> Literal["closed", "open", "half_open"]:
+        """A word for it."""
+
+    @property
+    def failures(self) -> int:
+        """Crashes in a row."""
+
+    @property
+    def opened_at(self) -> float | None:
+        """None: it is closed."""
+
+    @property
+    def retry_at(self) -> float | None:
+        """None: it is not open."""
 
 
 class Breaker(Protocol):
@@ -31,6 +52,12 @@ class Breaker(Protocol):
 
     def crashed(self, kind: str, now: float, *, plain: bool = True) -> None:
         """A start, or a process that nobody used yet, crashed."""
+
+    def look(self, now: float) -> Iterable[tuple[bool, Look]]:
+        """Return what counts, each with whether it stops every kind that is new."""
+
+    def reset(self) -> int:
+        """Let all kinds start at once; returns how many breakers were not closed."""
 
 
 class Starts:
@@ -84,6 +111,24 @@ class Starts:
         """Count a crash of something that was hardly started."""
         if self._breaker is not None:
             self._breaker.crashed(kind.key, _now(), plain=kind.plain)
+
+    def breakers(self) -> list[StartBreaker]:
+        """Return what stops starts, or may soon."""
+        now, wall = _now(), time.time()
+        return [
+            StartBreaker(
+                of_all=of_all,
+                state=look.state,
+                failures=look.failures,
+                opened_at=None if look.opened_at is None else wall - (now - look.opened_at),
+                retry_at=None if look.retry_at is None else wall + look.retry_at - now,
+            )
+            for of_all, look in (() if self._breaker is None else self._breaker.look(now))
+        ]
+
+    def reset(self) -> int:
+        """Let what crashed start at once; returns how many breakers were not closed."""
+        return 0 if self._breaker is None else self._breaker.reset()
 
     def _check(self, kind: Kind) -> None:
         breaker = self._breaker

@@ -62,6 +62,28 @@ def test_state(at: Any) -> None:
     at.run(run())
 
 
+def test_a_used_up_quota_is_told_before_anybody_waits_for_it(at: Any) -> None:
+    """Who looks knows until when, and does not have to send something to find out."""
+
+    async def run() -> None:
+        door = at.door()
+
+        def spent(window: str, after: float) -> Any:
+            facts: dict[str, Any] = {"resets_at": at.WALL + after, "window": window}
+            return lambda permit: door.hearing.failed(permit, Failure("quota", "spent", status=429, **facts))
+
+        await at.Guest(door, kind="call", models="opus", stays_s=0.0, end=spent("seven_day_opus", 50.0)).task
+        assert (state_of(door).parked, state_of(door).parked_until) == (0, at.WALL + 50)
+        await at.Guest(door, kind="call", models="haiku", stays_s=0.0, end=spent("five_hour", 90.0)).task
+        assert (state_of(door).parked, state_of(door).parked_until) == (0, at.WALL + 90)
+        await asyncio.sleep(60.0)
+        assert state_of(door).parked_until == at.WALL + 90
+        await asyncio.sleep(31.0)
+        assert state_of(door).parked_until is None, "the next call tries"
+
+    at.run(run())
+
+
 def test_why_each_waits_and_who_holds_the_places(at: Any) -> None:
     """04.12, and whose is whose business."""
 

@@ -382,6 +382,7 @@ async def test_three_crashes_stop_the_starting_for_a_while(world):
     program.write_text("#!/bin/sh\necho started >> " + str(world.root / "starts") + "\nexit 3\n")
     program.chmod(0o755)
     upstream = world.upstream(executable=str(program), breaker=CrashBreakers())
+    assert (upstream.start_breakers(), upstream.reset_starts()) == ([], 0)
     failures = []
     for _ in range(5):
         with pytest.raises(UpstreamError) as caught:
@@ -390,6 +391,13 @@ async def test_three_crashes_stop_the_starting_for_a_while(world):
     assert [failure.retry_after_ms is None for failure in failures] == [True] * 3 + [False] * 2
     assert (world.root / "starts").read_text().count("started") == 3
     assert "next attempt" in failures[-1].message
+    stops = [each for each in upstream.start_breakers() if each.state == "open"]
+    assert [(each.of_all, each.failures) for each in stops] == [(False, 3)]
+    assert upstream.reset_starts() == 1
+    assert upstream.start_breakers() == []
+    with pytest.raises(UpstreamError):
+        await upstream.open(world.spec(), world.deny)
+    assert (world.root / "starts").read_text().count("started") == 4, "it is tried at once"
 
 
 async def test_a_client_whose_environment_breaks_every_start_keeps_nobody_else_from_starting(world):

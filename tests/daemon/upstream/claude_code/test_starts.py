@@ -1,9 +1,11 @@
 """A few starts at once, in order, and none while the breaker is open."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+from dragomand.policy.crash_breaker import CrashState
 from dragomand.upstream.claude_code.starts import Kind, Starts
 from dragomand.upstream.interface import Failure, UpstreamError
 
@@ -31,6 +33,14 @@ class Fuse:
     def crashed(self, kind: str, now: float, *, plain: bool = True) -> None:
         assert (kind, plain) == (KIND.key, KIND.plain)
         self.told.append("crashed")
+
+    def look(self, now: float) -> list[tuple[bool, CrashState]]:
+        closed = CrashState("closed", 1, None, None, True)
+        return [(True, CrashState("open", 3, now - 5, now + 10, True)), (False, closed)]
+
+    def reset(self) -> int:
+        self.wait = None
+        return 1
 
 
 async def nothing() -> None:
@@ -107,8 +117,26 @@ async def test_an_open_breaker_refuses_and_says_for_how_long() -> None:
     assert fuse.told == [], "a refusal is no crash"
 
 
+async def test_what_stops_starts_is_told_in_unix_time_and_can_be_closed() -> None:
+    fuse = Fuse()
+    fuse.wait = 2.5
+    starts = Starts(1, fuse)
+    before = time.time()
+    stops, counts = starts.breakers()
+    assert (stops.of_all, stops.state, stops.failures) == (True, "open", 3)
+    assert stops.opened_at is not None
+    assert stops.retry_at is not None
+    assert -5 <= stops.opened_at - before < 25, "the time that the test takes is in it"
+    assert round(stops.retry_at - stops.opened_at) == 15
+    assert (counts.of_all, counts.state, counts.opened_at, counts.retry_at) == (False, "closed", None, None)
+    assert starts.reset() == 1
+    await starts.start(KIND, nothing)
+
+
 async def test_without_a_breaker_crashes_are_only_crashes() -> None:
     starts = Starts(1)
     assert starts.is_sound(KIND)
     starts.crashed(KIND)
+    assert starts.breakers() == []
+    assert starts.reset() == 0
     await starts.start(KIND, nothing)
