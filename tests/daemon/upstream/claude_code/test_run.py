@@ -166,6 +166,7 @@ async def test_an_interrupt_right_after_sending_ends_the_turn(talking):
         await asyncio.sleep(0)  # the message is written; Claude Code has not read it yet
         assert await talk.run.interrupt()
         assert (await turn).status == "interrupted"
+        talk.sim.use([])  # what was not answered may be said again with the next message
         assert (await talk.send("go on")).status == "completed"
 
 
