@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import queue
 import socket
 import threading
 from typing import Any
@@ -312,7 +313,7 @@ class TestPermissions:
         answers: list[Any] = []
         asking = asyncio.Event()
         stopped = asyncio.Event()
-        withdraw: list[Any] = []
+        withdraw: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
             def answered(response: Any) -> None:
@@ -320,7 +321,7 @@ class TestPermissions:
                 connection.respond(request, play.result())
 
             asked = connection.ask("permission/request", ASKED, answered)
-            withdraw.append(lambda: connection.notify("$/cancelRequest", CancelParams(id=asked)))
+            withdraw.put(lambda: connection.notify("$/cancelRequest", CancelParams(id=asked)))
 
         async def decide(asked: PermissionRequestParams) -> bool:
             asking.set()
@@ -334,7 +335,7 @@ class TestPermissions:
         async with Client(scripted.open, on_permission=decide) as claude:
             task = asyncio.create_task(claude.query("Hi"))
             await asyncio.wait_for(asking.wait(), 20)
-            withdraw[0]()
+            (await asyncio.to_thread(withdraw.get, timeout=20))()
             await asyncio.wait_for(stopped.wait(), 20)
             assert (await task).text == "Hello"
         (answer,) = answers
@@ -412,14 +413,14 @@ class TestMoney:
 
     async def test_one_that_is_withdrawn_stops_asking(self, scripted: Any, play: Any) -> None:
         asking, stopped = asyncio.Event(), asyncio.Event()
-        withdraw: list[Any] = []
+        withdraw: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def run(connection: Any, request: Any, params: dict[str, Any]) -> None:
             def answered(response: Any) -> None:
                 connection.respond(request, play.result(response.error.kind))
 
             asked = connection.ask("budget/raise", SPENT, answered)
-            withdraw.append(lambda: connection.notify("$/cancelRequest", CancelParams(id=asked)))
+            withdraw.put(lambda: connection.notify("$/cancelRequest", CancelParams(id=asked)))
 
         async def decide(asked: BudgetRaiseParams) -> float:
             asking.set()
@@ -433,6 +434,6 @@ class TestMoney:
         async with Client(scripted.open, on_budget=decide) as claude:
             task = asyncio.create_task(claude.query("Hi"))
             await asyncio.wait_for(asking.wait(), 20)
-            withdraw[0]()
+            (await asyncio.to_thread(withdraw.get, timeout=20))()
             await asyncio.wait_for(stopped.wait(), 20)
             assert (await task).text == "request_cancelled"
